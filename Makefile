@@ -1,0 +1,45 @@
+# `make check` is the gate: it formats nothing and changes nothing, it only says yes or no.
+
+CARGO ?= cargo
+# Rounds of the kill test; ten are part of the suite.
+N ?= 1000
+
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test soak clean-peers
+
+help: ## Lists the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+check: fmt-check clippy test doc ## The gate: formatting, lints, tests, documentation.
+
+fmt-check:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+test: ## All tests, as the README says.
+	$(CARGO) test --workspace
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+fmt: ## Formats the tree.
+	$(CARGO) fmt --all
+
+deny: ## Advisories, licences and sources of all dependencies (needs cargo-deny).
+	$(CARGO) deny check
+
+compat: ## Runs etcdctl, kvorumctl and foreign clients against kvorum and etcd 3.5.1.
+	tests/compat/run
+
+bench-peer: ## Measures kvorum beside etcd 3.5.1 and prints the table of ratios.
+	tests/bench/peer
+
+kill-test: ## Kills and restarts members N times under load (N=1000).
+	KVORUM_KILL_ROUNDS=$(N) $(CARGO) test --release -p kvorum-tests --test kill -- --nocapture
+
+soak: ## Overwrites and compacts for five minutes and watches disk and memory level off.
+	KVORUM_SOAK_SECONDS=300 $(CARGO) test --release -p kvorum-tests --test soak -- --ignored --nocapture
+
+clean-peers: ## Removes what compat and bench-peer fetched.
+	rm -rf .peers
