@@ -149,4 +149,4 @@ impl fmt::Debug for KeyValue {
 
 #[cfg(test)]
 #[path = "key_value_tests.rs"]
-mod tests;
+pub(crate) mod tests;
