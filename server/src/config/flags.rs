@@ -1,0 +1,147 @@
+//! Every flag: the ones kvorum has, and the ones only etcd has.
+
+/// A flag that kvorum has.
+#[derive(Debug)]
+pub(super) struct Flag {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub group: Group,
+    /// What holds when nobody sets it, as it would be written; shown by `--help`.
+    pub default: &'static str,
+    pub help: &'static str,
+}
+
+/// What a flag's value is. Two values of one flag are the same when they mean the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Text,
+    Number,
+    /// A comma-separated list of URLs.
+    Urls,
+    Switch,
+}
+
+/// The headings of `--help`, in its order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Group {
+    Member,
+    Clustering,
+    Limits,
+    Logging,
+    Unsafe,
+    Other,
+}
+
+impl Flag {
+    const fn new(
+        group: Group,
+        kind: Kind,
+        name: &'static str,
+        default: &'static str,
+        help: &'static str,
+    ) -> Flag {
+        Flag { name, kind, group, default, help }
+    }
+}
+
+use Group::{Clustering, Limits, Logging, Member, Other, Unsafe};
+use Kind::{Number, Switch, Text, Urls};
+
+pub(super) const DEFAULT_PEER_URL: &str = "http://localhost:2380";
+pub(super) const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
+
+#[rustfmt::skip]
+pub(super) static FLAGS: &[Flag] = &[
+    Flag::new(Member, Text, "name", "default", "Human-readable name of this member."),
+    Flag::new(Member, Text, "data-dir", "${name}.kvorum", "Directory of everything the member keeps."),
+    Flag::new(Member, Text, "wal-dir", "", "Directory of the write-ahead log; empty: below the data directory."),
+    Flag::new(Member, Urls, "listen-client-urls", DEFAULT_CLIENT_URL, "URLs to serve clients on."),
+    Flag::new(Member, Urls, "listen-peer-urls", DEFAULT_PEER_URL, "URLs to serve the other members on."),
+    Flag::new(Member, Number, "heartbeat-interval", "100", "Milliseconds between two heartbeats of the leader."),
+    Flag::new(Member, Number, "election-timeout", "1000", "Milliseconds without a leader until an election; at least 5 heartbeats, at most 50000."),
+    Flag::new(Member, Number, "snapshot-catchup-entries", "5000", "Log entries kept for followers that fell behind."),
+    Flag::new(Clustering, Urls, "advertise-client-urls", DEFAULT_CLIENT_URL, "URLs that clients are told to use; must be set when --listen-client-urls is."),
+    Flag::new(Clustering, Urls, "initial-advertise-peer-urls", DEFAULT_PEER_URL, "URLs that the other members are told to use."),
+    Flag::new(Clustering, Text, "initial-cluster", "${name}=${initial-advertise-peer-urls}", "The first members, as name=url,name=url."),
+    Flag::new(Clustering, Text, "initial-cluster-state", "new", "'new' to found a cluster, 'existing' for a member that was added to one."),
+    Flag::new(Clustering, Text, "initial-cluster-token", "etcd-cluster", "Sets clusters with the same addresses apart."),
+    Flag::new(Limits, Number, "max-request-bytes", "1572864", "Largest request of a client in bytes, at most 33554432."),
+    Flag::new(Limits, Number, "max-txn-ops", "128", "Longest list of operations in a transaction."),
+    Flag::new(Limits, Number, "max-concurrent-streams", "4294967295", "Most calls that a client may have open on one connection."),
+    Flag::new(Logging, Text, "log-level", "info", "One of debug, info, warn, error, panic, fatal."),
+    Flag::new(Logging, Text, "log-format", "json", "'json' or 'console'."),
+    Flag::new(Unsafe, Switch, "unsafe-no-fsync", "false", "Sync nothing to disk: acknowledged writes may be lost."),
+    Flag::new(Other, Switch, "version", "false", "Print the version and exit."),
+];
+
+/// The flag of that name.
+pub(super) fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// How a flag that only etcd has is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Arity {
+    /// A value follows.
+    Value,
+    /// It stands alone.
+    Switch,
+}
+
+/// Whether some etcd from 3.5 to 3.8 has a flag of that name that kvorum lacks, and how it is written.
+pub(super) fn find_unsupported(name: &str) -> Option<Arity> {
+    if UNSUPPORTED_VALUES.contains(&name) {
+        Some(Arity::Value)
+    } else {
+        UNSUPPORTED_SWITCHES.contains(&name).then_some(Arity::Switch)
+    }
+}
+
+#[rustfmt::skip]
+pub(super) static UNSUPPORTED_SWITCHES: &[&str] = &[
+    "auto-tls", "client-cert-auth", "discovery-insecure-skip-tls-verify", "discovery-insecure-transport",
+    "enable-distributed-tracing", "enable-grpc-gateway", "enable-log-rotation", "enable-pprof", "enable-v2",
+    "experimental-compact-hash-check-enabled", "experimental-enable-distributed-tracing",
+    "experimental-enable-lease-checkpoint", "experimental-enable-lease-checkpoint-persist",
+    "experimental-initial-corrupt-check", "experimental-memory-mlock",
+    "experimental-peer-skip-client-san-verification", "experimental-stop-grpc-service-on-defrag",
+    "experimental-txn-mode-write-with-shared-buffer", "force-new-cluster", "initial-election-tick-advance",
+    "memory-mlock", "peer-auto-tls", "peer-client-cert-auth", "peer-skip-client-san-verification", "pre-vote",
+    "socket-reuse-address", "socket-reuse-port", "strict-reconfig-check",
+    // Flags of etcd 2 that etcd still takes and ignores.
+    "cluster-active-size", "cluster-remove-delay", "cluster-sync-interval", "config", "force",
+    "max-result-buffer", "max-retry-attempts", "peer-election-timeout", "peer-heartbeat-interval",
+    "retry-interval", "snapshot", "v", "vv",
+];
+
+#[rustfmt::skip]
+pub(super) static UNSUPPORTED_VALUES: &[&str] = &[
+    "auth-token", "auth-token-ttl", "auto-compaction-mode", "auto-compaction-retention",
+    "backend-batch-interval", "backend-batch-limit", "backend-bbolt-freelist-type", "bcrypt-cost",
+    "bootstrap-defrag-threshold-megabytes", "cert-file", "cipher-suites", "client-cert-allowed-hostname",
+    "client-cert-file", "client-crl-file", "client-key-file", "compact-hash-check-time",
+    "compaction-batch-limit", "compaction-sleep-interval", "config-file", "corrupt-check-time", "cors",
+    "discovery", "discovery-cacert", "discovery-cert", "discovery-dial-timeout", "discovery-endpoints",
+    "discovery-fallback", "discovery-keepalive-time", "discovery-keepalive-timeout", "discovery-key",
+    "discovery-password", "discovery-proxy", "discovery-request-timeout", "discovery-srv",
+    "discovery-srv-name", "discovery-token", "discovery-user", "distributed-tracing-address",
+    "distributed-tracing-instance-id", "distributed-tracing-sampling-rate",
+    "distributed-tracing-service-name", "downgrade-check-time",
+    "experimental-bootstrap-defrag-threshold-megabytes", "experimental-compact-hash-check-time",
+    "experimental-compaction-batch-limit", "experimental-compaction-sleep-interval",
+    "experimental-corrupt-check-time", "experimental-distributed-tracing-address",
+    "experimental-distributed-tracing-instance-id", "experimental-distributed-tracing-sampling-rate",
+    "experimental-distributed-tracing-service-name", "experimental-downgrade-check-time",
+    "experimental-enable-v2v3", "experimental-snapshot-catchup-entries",
+    "experimental-warning-apply-duration", "experimental-warning-unary-request-duration",
+    "experimental-watch-progress-notify-interval", "feature-gates", "grpc-keepalive-interval",
+    "grpc-keepalive-min-time", "grpc-keepalive-timeout", "host-whitelist", "key-file",
+    "listen-client-http-urls", "listen-metrics-urls", "log-outputs", "log-rotation-config-json", "logger",
+    "max-learners", "max-snapshots", "max-wals", "metrics", "peer-cert-allowed-cn",
+    "peer-cert-allowed-hostname", "peer-cert-file", "peer-client-cert-file", "peer-client-key-file",
+    "peer-crl-file", "peer-key-file", "peer-trusted-ca-file", "proxy", "proxy-dial-timeout",
+    "proxy-failure-wait", "proxy-read-timeout", "proxy-refresh-interval", "proxy-write-timeout",
+    "quota-backend-bytes", "raft-read-timeout", "raft-write-timeout", "self-signed-cert-validity",
+    "snapshot-count", "tls-max-version", "tls-min-version", "trusted-ca-file", "v2-deprecation",
+    "warning-apply-duration", "warning-unary-request-duration", "watch-progress-notify-interval",
+];

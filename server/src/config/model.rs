@@ -1,0 +1,171 @@
+//! What the command line comes to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::{InitialCluster, ServerUrl};
+
+/// What [`parse`](super::parse) made of the command line.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// What to do.
+    pub invocation: Invocation,
+    /// What the operator should be told once there is a log.
+    pub warnings: Vec<String>,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Invocation {
+    /// Start a member.
+    Serve(Box<Config>),
+    /// Start a throw-away cluster in this process.
+    Dev(DevOptions),
+    /// Read a write-ahead log that no member has open.
+    Wal(WalCommand),
+    /// Print this and exit with 0.
+    Print(String),
+}
+
+/// `kvorum dev`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DevOptions {
+    /// How many members, at least 1.
+    pub member_count: usize,
+    /// What to log.
+    pub log: LogOptions,
+}
+
+/// `kvorum wal ...`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WalCommand {
+    /// What to do with the log.
+    pub action: WalAction,
+    /// The directory of its segments.
+    pub dir: PathBuf,
+}
+
+/// What to do with a log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WalAction {
+    /// Show every record.
+    Dump,
+    /// Check every record.
+    Verify,
+}
+
+/// How to start a member. The fields have the meaning of etcd's flags of the same names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// The member's name, for people.
+    pub name: String,
+    /// Holds everything the member keeps, but its log where `wal_dir` is set.
+    pub data_dir: PathBuf,
+    /// Holds the log. `None`: below `data_dir`.
+    pub wal_dir: Option<PathBuf>,
+    /// Where clients are served. Never empty.
+    pub listen_client_urls: Vec<ServerUrl>,
+    /// Where clients are told to connect.
+    pub advertise_client_urls: Vec<ServerUrl>,
+    /// Where peers are served. Never empty.
+    pub listen_peer_urls: Vec<ServerUrl>,
+    /// Where peers are told to connect. Never empty.
+    pub initial_advertise_peer_urls: Vec<ServerUrl>,
+    /// The first members, this one among them. Only read by a member that has no log yet.
+    pub initial_cluster: InitialCluster,
+    /// Whether this member founds the cluster or was added to it.
+    pub initial_cluster_state: ClusterState,
+    /// Sets clusters with the same addresses apart.
+    pub initial_cluster_token: String,
+    /// How often the leader lets the others know that it is there. Above 0.
+    pub heartbeat_interval: Duration,
+    /// How long without a leader until a follower stands for election. At least five heartbeats.
+    pub election_timeout: Duration,
+    /// How many entries the log keeps for followers that fell behind.
+    pub snapshot_catchup_entries: u64,
+    /// What a client may ask for at once.
+    pub limits: Limits,
+    /// What to log.
+    pub log: LogOptions,
+    /// Whether nothing is synced. Acknowledged writes may be lost.
+    pub unsafe_no_fsync: bool,
+}
+
+/// What a client may ask for at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The largest request that becomes a log entry, in bytes.
+    pub max_request_bytes: usize,
+    /// The longest list of operations in a transaction.
+    pub max_txn_ops: usize,
+    /// The most calls a client may have open on one connection.
+    pub max_concurrent_streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_request_bytes: 1536 * 1024,
+            max_txn_ops: 128,
+            max_concurrent_streams: u32::MAX,
+        }
+    }
+}
+
+/// Whether a member without a log founds a cluster or was added to one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClusterState {
+    /// It is one of the first members.
+    New,
+    /// The cluster runs and knows of this member.
+    Existing,
+}
+
+/// What to log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogOptions {
+    /// The least severe level that is logged.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// etcd's log levels.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// Changes of state and worse.
+    Info,
+    /// The unexpected and worse.
+    Warn,
+    /// What needs a person.
+    Error,
+    /// Of `panic` and `fatal`, which kvorum has no use for, `error` remains.
+    Panic,
+    /// See `Panic`.
+    Fatal,
+}
+
+impl LogLevel {
+    /// The level as the logger knows it.
+    pub fn filter(self) -> LevelFilter {
+        match self {
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Error | LogLevel::Panic | LogLevel::Fatal => LevelFilter::ERROR,
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Console,
+}

@@ -1,0 +1,376 @@
+//! Tables of command lines and environments, and what they come to.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::flags::{FLAGS, UNSUPPORTED_SWITCHES, UNSUPPORTED_VALUES};
+use super::*;
+
+type Environment<'a> = &'a [(&'a str, &'a str)];
+
+fn run(line: &str, environment: Environment<'_>) -> Result<Parsed, ConfigError> {
+    let variables = environment.iter().map(|(name, value)| (name.into(), value.into()));
+    parse(line.split_whitespace().map(OsString::from), variables)
+}
+
+fn serve(line: &str, environment: Environment<'_>) -> Config {
+    match run(line, environment).unwrap().invocation {
+        Invocation::Serve(config) => *config,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn refusal(line: &str, environment: Environment<'_>) -> String {
+    run(line, environment).unwrap_err().to_string()
+}
+
+fn texts(urls: &[ServerUrl]) -> Vec<&str> {
+    urls.iter().map(ServerUrl::as_str).collect()
+}
+
+#[test]
+fn nothing_set_is_a_member_with_etcds_defaults() {
+    let config = serve("", &[]);
+    assert_eq!(config.name, "default");
+    assert_eq!(config.data_dir, PathBuf::from("default.kvorum"));
+    assert_eq!(config.wal_dir, None);
+    assert_eq!(texts(&config.listen_client_urls), ["http://localhost:2379"]);
+    assert_eq!(texts(&config.advertise_client_urls), ["http://localhost:2379"]);
+    assert_eq!(texts(&config.listen_peer_urls), ["http://localhost:2380"]);
+    assert_eq!(texts(&config.initial_advertise_peer_urls), ["http://localhost:2380"]);
+    assert_eq!(config.initial_cluster.to_string(), "default=http://localhost:2380");
+    assert_eq!(config.initial_cluster_state, ClusterState::New);
+    assert_eq!(config.initial_cluster_token, "etcd-cluster");
+    assert_eq!(config.heartbeat_interval, Duration::from_millis(100));
+    assert_eq!(config.election_timeout, Duration::from_secs(1));
+    assert_eq!(config.snapshot_catchup_entries, 5000);
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits.max_request_bytes, 1_572_864);
+    assert_eq!(config.log, LogOptions { level: LogLevel::Info, format: LogFormat::Json });
+    assert!(!config.unsafe_no_fsync);
+    config.check_bootstrap().unwrap();
+}
+
+#[test]
+fn every_way_to_write_a_flag_is_read() {
+    for line in ["--name a", "--name=a", "-name a", "-name=a", "--name b --name a", "--name=a --"] {
+        assert_eq!(serve(line, &[]).name, "a", "{line}");
+    }
+    let switches = [
+        ("--unsafe-no-fsync", true),
+        ("--unsafe-no-fsync=true", true),
+        ("--unsafe-no-fsync=1", true),
+        ("--unsafe-no-fsync=false", false),
+        ("--unsafe-no-fsync --name=a", true),
+    ];
+    for (line, wanted) in switches {
+        assert_eq!(serve(line, &[]).unsafe_no_fsync, wanted, "{line}");
+    }
+}
+
+#[test]
+fn values_reach_their_fields() {
+    let config = serve(
+        "--name b --data-dir /d --wal-dir /w --listen-client-urls http://127.0.0.1:1,unix:///s \
+         --advertise-client-urls http://h:1 --listen-peer-urls http://[::1]:2 \
+         --initial-advertise-peer-urls http://h:3,http://h:2 \
+         --initial-cluster a=http://g:2,b=http://h:3,b=http://h:2 --initial-cluster-state existing \
+         --initial-cluster-token t --heartbeat-interval 10 --election-timeout 50 \
+         --snapshot-catchup-entries 7 --max-request-bytes 8 --max-txn-ops 9 \
+         --max-concurrent-streams 10 --log-level DEBUG --log-format console",
+        &[],
+    );
+    assert_eq!(config.data_dir, PathBuf::from("/d"));
+    assert_eq!(config.wal_dir, Some(PathBuf::from("/w")));
+    assert_eq!(texts(&config.listen_client_urls), ["http://127.0.0.1:1", "unix:///s"]);
+    assert_eq!(texts(&config.initial_advertise_peer_urls), ["http://h:2", "http://h:3"]);
+    let cluster = "a=http://g:2,b=http://h:2,b=http://h:3";
+    assert_eq!(config.initial_cluster.to_string(), cluster);
+    assert_eq!(config.initial_cluster_state, ClusterState::Existing);
+    assert_eq!(config.initial_cluster_token, "t");
+    assert_eq!(config.heartbeat_interval, Duration::from_millis(10));
+    assert_eq!(config.election_timeout, Duration::from_millis(50));
+    assert_eq!(config.snapshot_catchup_entries, 7);
+    let limits = Limits { max_request_bytes: 8, max_txn_ops: 9, max_concurrent_streams: 10 };
+    assert_eq!(config.limits, limits);
+    assert_eq!(config.log, LogOptions { level: LogLevel::Debug, format: LogFormat::Console });
+}
+
+#[test]
+fn variables_set_flags_and_an_empty_one_is_unset() {
+    assert_eq!(serve("", &[("KVORUM_NAME", "a")]).name, "a");
+    assert_eq!(serve("", &[("ETCD_NAME", "a")]).name, "a");
+    assert_eq!(serve("", &[("ETCD_NAME", "")]).name, "default");
+    assert_eq!(serve("--name a", &[("ETCD_NAME", "")]).name, "a");
+    assert_eq!(serve("", &[("ETCD_SNAPSHOT_CATCHUP_ENTRIES", "9")]).snapshot_catchup_entries, 9);
+    assert!(serve("", &[("KVORUM_UNSAFE_NO_FSYNC", "t")]).unsafe_no_fsync);
+}
+
+#[test]
+fn two_settings_that_agree_are_one() {
+    let same = [("KVORUM_NAME", "a"), ("ETCD_NAME", "a")];
+    assert_eq!(serve("--name a", &same).name, "a");
+    assert!(serve("--unsafe-no-fsync", &[("ETCD_UNSAFE_NO_FSYNC", "1")]).unsafe_no_fsync);
+    let urls = [("ETCD_INITIAL_ADVERTISE_PEER_URLS", "http://h:2,http://h:1")];
+    serve("--initial-advertise-peer-urls http://h:1,http://h:2", &urls);
+}
+
+#[test]
+fn two_settings_that_differ_stop_the_start_naming_both() {
+    let cases: [(&str, Environment<'_>, &str); 4] = [
+        ("--name a", &[("KVORUM_NAME", "b")], "--name=a and KVORUM_NAME=b"),
+        ("--name a", &[("ETCD_NAME", "b")], "--name=a and ETCD_NAME=b"),
+        ("", &[("KVORUM_NAME", "a"), ("ETCD_NAME", "b")], "KVORUM_NAME=a and ETCD_NAME=b"),
+        ("--name a", &[("KVORUM_NAME", "a"), ("ETCD_NAME", "b")], "--name=a and ETCD_NAME=b"),
+    ];
+    for (line, environment, wanted) in cases {
+        let found = refusal(line, environment);
+        assert_eq!(found, format!("{wanted} differ: set only one of them"));
+    }
+}
+
+#[test]
+fn variables_that_set_nothing_are_warned_of() {
+    let environment = [
+        ("ETCD_QUOTA_BACKEND_BYTES", "1"),
+        ("KVORUM_NO_SUCH", "1"),
+        ("ETCDCTL_API", "3"),
+        ("KVORUMCTL_ENDPOINTS", "x"),
+        ("HOME", "/"),
+    ];
+    let warnings = run("", &environment).unwrap().warnings;
+    assert_eq!(
+        warnings,
+        [
+            "environment variable ETCD_QUOTA_BACKEND_BYTES has no effect: --quota-backend-bytes is \
+             not supported by kvorum",
+            "unrecognized environment variable KVORUM_NO_SUCH",
+        ]
+    );
+}
+
+#[test]
+fn flags_that_only_etcd_has_are_refused_together_and_by_name() {
+    assert_eq!(
+        refusal("--quota-backend-bytes 0 --auto-tls --name a --snapshot-count=5", &[]),
+        "not supported by kvorum: --quota-backend-bytes, --auto-tls, --snapshot-count"
+    );
+    for flag in UNSUPPORTED_VALUES {
+        let wanted = format!("not supported by kvorum: --{flag}");
+        assert_eq!(refusal(&format!("--{flag} x"), &[]), wanted);
+        assert!(FLAGS.iter().all(|known| known.name != *flag), "{flag} is in both lists");
+    }
+    for flag in UNSUPPORTED_SWITCHES {
+        let wanted = format!("not supported by kvorum: --{flag}");
+        assert_eq!(refusal(&format!("--{flag}"), &[]), wanted);
+        assert!(FLAGS.iter().all(|known| known.name != *flag), "{flag} is in both lists");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_says_so_and_exits_as_etcd_does() {
+    let cases = [
+        (
+            "--listen-client-url x",
+            "flag provided but not defined: --listen-client-url; the nearest is --listen-client-urls",
+            2,
+        ),
+        (
+            "--election-timout=5",
+            "flag provided but not defined: --election-timout; the nearest is --election-timeout",
+            2,
+        ),
+        ("--name", "flag needs an argument: --name", 2),
+        ("---name a", "bad flag syntax: ---name", 2),
+        ("--=a", "bad flag syntax: --=a", 2),
+        ("member", "\"member\" is not a valid flag", 1),
+        ("--name a b", "\"b\" is not a valid flag", 1),
+        ("-- b", "\"b\" is not a valid flag", 1),
+        ("gateway start", "etcd's subcommand \"gateway\" is not supported by kvorum", 1),
+        (
+            "--heartbeat-interval x",
+            "invalid value \"x\" for --heartbeat-interval: it must be a whole number",
+            1,
+        ),
+        (
+            "--unsafe-no-fsync=maybe",
+            "invalid value \"maybe\" for --unsafe-no-fsync: it must be true or false",
+            1,
+        ),
+        (
+            "--initial-cluster-state old",
+            "invalid value \"old\" for --initial-cluster-state: it must be one of new, existing",
+            1,
+        ),
+        (
+            "--initial-cluster a",
+            "invalid value \"a\" for --initial-cluster: URL scheme must be http, https, unix, or \
+             unixs: a",
+            1,
+        ),
+        (
+            "--log-format=xml",
+            "invalid value \"xml\" for --log-format: it must be one of json, console",
+            1,
+        ),
+    ];
+    for (line, wanted, code) in cases {
+        let error = run(line, &[]).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.exit_code()), (wanted, code), "{line}");
+    }
+}
+
+#[test]
+fn etcds_rules_hold() {
+    let cases = [
+        (
+            "--listen-client-urls http://127.0.0.1:1",
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        ),
+        (
+            "--listen-peer-urls http://example.org:1",
+            "expected IP in URL for binding (http://example.org:1)",
+        ),
+        ("--listen-peer-urls http://:1", "expected IP in URL for binding (http://:1)"),
+        (
+            "--initial-advertise-peer-urls http://:1",
+            "--initial-advertise-peer-urls \"http://:1\" must be \"host:port\" (unexpected empty \
+             host (http://:1))",
+        ),
+        (
+            "--listen-peer-urls https://127.0.0.1:1",
+            "--listen-peer-urls has https://127.0.0.1:1, but TLS is not supported by kvorum yet",
+        ),
+        ("--heartbeat-interval 0", "--heartbeat-interval must be >0 (set to 0ms)"),
+        ("--election-timeout 0", "--election-timeout must be >0 (set to 0ms)"),
+        (
+            "--election-timeout 499",
+            "--election-timeout[499ms] should be at least as 5 times as --heartbeat-interval[100ms]",
+        ),
+        (
+            "--election-timeout 50001",
+            "--election-timeout[50001ms] is too long, and should be set less than 50000ms",
+        ),
+        (
+            "--max-request-bytes 33554433",
+            "--max-request-bytes[33554433] is too large, at most 33554432 is possible",
+        ),
+    ];
+    for (line, wanted) in cases {
+        assert_eq!(refusal(line, &[]), wanted, "{line}");
+    }
+    serve("--election-timeout 50000", &[]);
+    serve("--election-timeout 500", &[]);
+}
+
+#[test]
+fn a_founding_member_must_be_listed_where_it_is_advertised() {
+    let own = "--name a --initial-advertise-peer-urls http://127.0.0.1:1";
+    let cases = [
+        (
+            "--initial-cluster b=http://127.0.0.1:1",
+            "couldn't find local name \"a\" in the initial cluster configuration",
+        ),
+        (
+            "--initial-cluster a=http://127.0.0.1:2",
+            "--initial-cluster has a=http://127.0.0.1:2 but missing from \
+             --initial-advertise-peer-urls=http://127.0.0.1:1",
+        ),
+        (
+            "--initial-cluster a=http://127.0.0.1:1,a=http://127.0.0.1:2",
+            "--initial-cluster has a=http://127.0.0.1:2 but missing from \
+             --initial-advertise-peer-urls=http://127.0.0.1:1",
+        ),
+        (
+            "--initial-cluster a=http://127.0.0.1:1,b=http://127.0.0.1:1",
+            "initial cluster a=http://127.0.0.1:1,b=http://127.0.0.1:1 has duplicate url",
+        ),
+    ];
+    for (cluster, wanted) in cases {
+        let config = serve(&format!("{own} {cluster}"), &[]);
+        assert_eq!(config.check_bootstrap().unwrap_err().to_string(), wanted);
+    }
+    let two = "--name a --initial-advertise-peer-urls http://127.0.0.1:1,http://127.0.0.1:2";
+    let config = serve(&format!("{two} --initial-cluster a=http://127.0.0.1:1"), &[]);
+    assert_eq!(
+        config.check_bootstrap().unwrap_err().to_string(),
+        "--initial-advertise-peer-urls has http://127.0.0.1:2 but missing from \
+         --initial-cluster=a=http://127.0.0.1:1"
+    );
+}
+
+#[test]
+fn host_names_that_resolve_to_the_listed_address_match_it() {
+    let line = "--initial-advertise-peer-urls http://localhost:1 \
+                --initial-cluster default=http://127.0.0.1:1";
+    serve(line, &[]).check_bootstrap().unwrap();
+}
+
+#[test]
+fn a_joining_member_need_not_be_listed_where_it_is_advertised() {
+    let line = "--initial-cluster default=http://127.0.0.1:9 --initial-cluster-state existing";
+    serve(line, &[]).check_bootstrap().unwrap();
+}
+
+#[test]
+fn help_and_version_are_printed_whatever_the_environment_says() {
+    for line in ["--help", "-h", "-help", "--name a --help"] {
+        match run(line, &[("ETCD_ELECTION_TIMEOUT", "x")]).unwrap().invocation {
+            Invocation::Print(text) => {
+                assert!(FLAGS.iter().all(|flag| text.contains(&format!("  --{}", flag.name))));
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    match run("--version", &[]).unwrap().invocation {
+        Invocation::Print(text) => {
+            let wanted = concat!(
+                "kvorum Version: ",
+                env!("CARGO_PKG_VERSION"),
+                "\netcd API Version: 3.7.1\n"
+            );
+            assert!(text.starts_with(wanted), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn subcommands_are_read() {
+    let cases = [("dev", 1), ("dev --members 3", 3), ("dev --members=5 --log-level info", 5)];
+    for (line, wanted) in cases {
+        match run(line, &[]).unwrap().invocation {
+            Invocation::Dev(options) => assert_eq!(options.member_count, wanted, "{line}"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    for line in ["dev --members", "dev --members 0", "dev --members=10", "dev --member 3"] {
+        assert!(matches!(run(line, &[]), Err(ConfigError::Usage(_))), "{line}");
+    }
+    match run("wal verify /d", &[]).unwrap().invocation {
+        Invocation::Wal(command) => {
+            let wanted = WalCommand { action: WalAction::Verify, dir: PathBuf::from("/d") };
+            assert_eq!(command, wanted);
+        }
+        other => panic!("{other:?}"),
+    }
+    for line in ["wal", "wal dump", "wal show /d", "wal dump /d /e"] {
+        assert!(matches!(run(line, &[]), Err(ConfigError::Usage(_))), "{line}");
+    }
+}
+
+#[test]
+fn arbitrary_arguments_never_panic() {
+    let pieces =
+        ["--", "-", "=", "name", "--name", "=x", "dev", "--version", "--members", "wal", ""];
+    for first in pieces {
+        for second in pieces {
+            for third in pieces {
+                let joined = format!("{first}{second}");
+                let arguments = [OsString::from(&joined), third.into(), second.into()];
+                let _ = parse(arguments, []);
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! From settings to a [`Config`], by etcd's rules.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::InitialCluster;
+use super::error::{BadValue, ConfigError};
+use super::flags::{DEFAULT_CLIENT_URL, DEFAULT_PEER_URL};
+use super::model::{ClusterState, Config, Limits, LogFormat, LogLevel, LogOptions};
+use super::settings::{Settings, join};
+use super::url::ServerUrl;
+
+const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
+const HEARTBEATS_PER_ELECTION_MIN: u64 = 5;
+/// Half of what a segment of the log holds, so that a request always fits into one.
+const MAX_REQUEST_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
+    let name = settings.text("name").unwrap_or("default").to_owned();
+    let advertised_peers = urls_or(settings, "initial-advertise-peer-urls", DEFAULT_PEER_URL)?;
+    let config = Config {
+        data_dir: data_dir(settings, &name),
+        wal_dir: settings.text("wal-dir").map(PathBuf::from),
+        listen_client_urls: urls_or(settings, "listen-client-urls", DEFAULT_CLIENT_URL)?,
+        advertise_client_urls: advertised_clients(settings)?,
+        listen_peer_urls: urls_or(settings, "listen-peer-urls", DEFAULT_PEER_URL)?,
+        initial_cluster: initial_cluster(settings, &name, &advertised_peers)?,
+        initial_advertise_peer_urls: advertised_peers,
+        initial_cluster_state: cluster_state(settings)?,
+        initial_cluster_token: settings
+            .text("initial-cluster-token")
+            .unwrap_or("etcd-cluster")
+            .to_owned(),
+        heartbeat_interval: milliseconds(settings, "heartbeat-interval", 100)?,
+        election_timeout: milliseconds(settings, "election-timeout", 1000)?,
+        snapshot_catchup_entries: settings.number("snapshot-catchup-entries")?.unwrap_or(5000),
+        limits: limits(settings)?,
+        log: log_options(settings, LogOptions { level: LogLevel::Info, format: LogFormat::Json })?,
+        unsafe_no_fsync: settings.switch("unsafe-no-fsync")?,
+        name,
+    };
+    check_urls(&config)?;
+    check_times(&config)?;
+    Ok(config)
+}
+
+pub(super) fn log_options(
+    settings: &Settings,
+    unset: LogOptions,
+) -> Result<LogOptions, ConfigError> {
+    let level = settings.read("log-level", |text| match text.to_ascii_lowercase().as_str() {
+        "debug" => Ok(LogLevel::Debug),
+        "info" => Ok(LogLevel::Info),
+        "warn" => Ok(LogLevel::Warn),
+        "error" => Ok(LogLevel::Error),
+        "panic" => Ok(LogLevel::Panic),
+        "fatal" => Ok(LogLevel::Fatal),
+        _ => Err(BadValue::Choice("debug, info, warn, error, panic, fatal")),
+    })?;
+    let format = settings.read("log-format", |text| match text {
+        "json" => Ok(LogFormat::Json),
+        "console" => Ok(LogFormat::Console),
+        _ => Err(BadValue::Choice("json, console")),
+    })?;
+    Ok(LogOptions { level: level.unwrap_or(unset.level), format: format.unwrap_or(unset.format) })
+}
+
+fn data_dir(settings: &Settings, name: &str) -> PathBuf {
+    let unset = || PathBuf::from(format!("{name}.kvorum"));
+    settings.text("data-dir").map_or_else(unset, PathBuf::from)
+}
+
+fn urls_or(
+    settings: &Settings,
+    flag: &str,
+    default: &'static str,
+) -> Result<Vec<ServerUrl>, ConfigError> {
+    match settings.urls(flag)? {
+        Some(urls) => Ok(urls),
+        None => Ok(ServerUrl::parse_list(default).expect("the defaults are URLs")),
+    }
+}
+
+/// The default would lie once the member listens elsewhere.
+fn advertised_clients(settings: &Settings) -> Result<Vec<ServerUrl>, ConfigError> {
+    let is_missing =
+        settings.is_set("listen-client-urls") && !settings.is_set("advertise-client-urls");
+    if is_missing {
+        return Err(ConfigError::AdvertiseUnset);
+    }
+    urls_or(settings, "advertise-client-urls", DEFAULT_CLIENT_URL)
+}
+
+fn initial_cluster(
+    settings: &Settings,
+    name: &str,
+    advertised_peers: &[ServerUrl],
+) -> Result<InitialCluster, ConfigError> {
+    let given = settings.read("initial-cluster", |text| text.parse().map_err(BadValue::Url))?;
+    Ok(given.unwrap_or_else(|| InitialCluster::of_one(name, advertised_peers.to_vec())))
+}
+
+fn cluster_state(settings: &Settings) -> Result<ClusterState, ConfigError> {
+    let state = settings.read("initial-cluster-state", |text| match text {
+        "new" => Ok(ClusterState::New),
+        "existing" => Ok(ClusterState::Existing),
+        _ => Err(BadValue::Choice("new, existing")),
+    })?;
+    Ok(state.unwrap_or(ClusterState::New))
+}
+
+fn milliseconds(settings: &Settings, flag: &str, default: u64) -> Result<Duration, ConfigError> {
+    Ok(Duration::from_millis(settings.number(flag)?.unwrap_or(default)))
+}
+
+fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
+    let unset = Limits::default();
+    let bounded = |flag: &'static str, most: u64| -> Result<Option<u64>, ConfigError> {
+        match settings.number(flag)? {
+            Some(value) if value > most => Err(ConfigError::TooLarge { flag, value, most }),
+            other => Ok(other),
+        }
+    };
+    let streams_max = u64::from(u32::MAX);
+    let to_size = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok());
+    let request_bytes = to_size(bounded("max-request-bytes", MAX_REQUEST_BYTES_MAX)?);
+    let txn_ops = to_size(bounded("max-txn-ops", u64::from(u32::MAX))?);
+    let streams = bounded("max-concurrent-streams", streams_max)?;
+    Ok(Limits {
+        max_request_bytes: request_bytes.unwrap_or(unset.max_request_bytes),
+        max_txn_ops: txn_ops.unwrap_or(unset.max_txn_ops),
+        max_concurrent_streams: streams
+            .and_then(|streams| u32::try_from(streams).ok())
+            .unwrap_or(unset.max_concurrent_streams),
+    })
+}
+
+fn check_urls(config: &Config) -> Result<(), ConfigError> {
+    for url in config.listen_peer_urls.iter().chain(&config.listen_client_urls) {
+        if !url.is_bindable() {
+            return Err(ConfigError::Unbindable(url.to_string()));
+        }
+    }
+    let lists = [
+        ("listen-peer-urls", &config.listen_peer_urls),
+        ("listen-client-urls", &config.listen_client_urls),
+        ("initial-advertise-peer-urls", &config.initial_advertise_peer_urls),
+        ("advertise-client-urls", &config.advertise_client_urls),
+    ];
+    for (flag, urls) in &lists[2..] {
+        if let Some(url) = urls.iter().find(|url| !url.has_host()) {
+            return Err(ConfigError::NoHost { flag, urls: join(urls), url: url.to_string() });
+        }
+    }
+    for (flag, urls) in lists {
+        if let Some(url) = urls.iter().find(|url| url.is_tls()) {
+            return Err(ConfigError::Tls { flag, url: url.to_string() });
+        }
+    }
+    for (_, urls) in config.initial_cluster.members() {
+        if let Some(url) = urls.iter().find(|url| url.is_tls()) {
+            return Err(ConfigError::Tls { flag: "initial-cluster", url: url.to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn check_times(config: &Config) -> Result<(), ConfigError> {
+    let in_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let heartbeat = in_ms(config.heartbeat_interval);
+    let election = in_ms(config.election_timeout);
+    if heartbeat == 0 {
+        return Err(ConfigError::ZeroTime("heartbeat-interval"));
+    }
+    if election == 0 {
+        return Err(ConfigError::ZeroTime("election-timeout"));
+    }
+    if heartbeat.saturating_mul(HEARTBEATS_PER_ELECTION_MIN) > election {
+        return Err(ConfigError::ElectionTooShort { election, heartbeat });
+    }
+    if election > ELECTION_TIMEOUT_MS_MAX {
+        return Err(ConfigError::ElectionTooLong(election));
+    }
+    Ok(())
+}
