@@ -1,5 +1,5 @@
-//! Rust types, clients and service traits for everything under `proto/`: etcd's v3 API, the log entry and the peer
-//! protocol.
+//! Rust types, clients and service traits for everything under `proto/` (etcd's v3 API, the log entry and the peer
+//! protocol), and the table of etcd's error texts.
 //!
 //! This crate must never hold logic: what a message means is decided by those who send and receive it.
 //!
@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod entry;
+pub mod errors;
 pub mod peer;
 pub mod wire;
 
