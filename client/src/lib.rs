@@ -1,1 +1,44 @@
-//! placeholder
+//! A client of etcd's v3 API: endpoints with failover, deadlines, etcd's rules of what may be sent twice, and errors that
+//! can be told apart.
+//!
+//! This crate must never know how a server works: it sees the API, and nothing of kvorum but `proto` and `types`.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), kvorum_client::Error> {
+//! use kvorum_client::{Client, Config};
+//!
+//! let client = Client::new(Config::new(["127.0.0.1:2379", "127.0.0.1:22379"]))?;
+//! client.put("fruit", "apple").await?;
+//! let found = client.get("fruit").await?;
+//! assert_eq!(found.unwrap().value, "apple");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What happens to a call
+//!
+//! 1. An endpoint that can be reached is chosen, each in turn. While none can be, the call waits: a request that was never
+//!    sent has changed nothing.
+//! 2. If the server answers with an error, [`retry`] decides by etcd's own table whether the same request may be sent
+//!    again. A read may, when the server was unavailable; a write may not, since it could have been done.
+//! 3. All of it ends at the deadline ([`Config::request_timeout`], or [`Client::with_timeout`] for one call) with
+//!    [`Error::DeadlineExceeded`].
+
+mod auth;
+mod client;
+mod cluster;
+mod config;
+mod connections;
+mod error;
+mod kv;
+mod maintenance;
+mod range;
+pub mod retry;
+
+pub use client::Client;
+pub use config::{Config, Credentials};
+pub use error::Error;
+pub use kv::RangeStream;
+pub use kvorum_proto::api;
+pub use kvorum_proto::errors::EtcdError;
+pub use range::{EVERY_KEY_AFTER, prefix_end};
