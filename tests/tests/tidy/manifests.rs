@@ -104,8 +104,8 @@ const PACKAGES: [Package; 12] = [
     },
     Package {
         folder: "crates/testkit",
-        workspace: &["client", "disk", "server", "types"],
-        layers: &[CORE, RUNTIME, TESTING],
+        workspace: &["client", "disk", "machine", "proto", "server", "types"],
+        layers: &[CORE, RUNTIME, PROTOBUF, TESTING, &["rustix"]],
     },
     Package { folder: "tests", workspace: &[], layers: &[] },
 ];
