@@ -1,0 +1,40 @@
+//! The log's limits.
+
+/// How large a segment is unless set otherwise.
+const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// How many bytes of recent entries stay in memory unless set otherwise.
+const TAIL_BYTES: usize = 32 * 1024 * 1024;
+/// How many bytes one batch holds at most unless set otherwise.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How many bytes may wait to be written unless set otherwise.
+const QUEUE_BYTES: usize = 256 * 1024 * 1024;
+/// How many reads from disk may wait unless set otherwise.
+const READS_WAITING: usize = 256;
+
+/// The log's limits. Start from the default and change what must differ.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The length of a segment file. One entry that is longer gets a longer segment.
+    pub segment_bytes: u64,
+    /// Recent entries are kept in memory up to this many bytes, those not yet synced in any case.
+    pub tail_bytes: usize,
+    /// One write and one sync carry at most this many bytes, but always one entry.
+    pub batch_bytes: usize,
+    /// What may wait to be written. An append beyond it is refused with [`std::io::ErrorKind::ResourceBusy`], unless
+    /// nothing waits. Callers bound what they have outstanding well below it.
+    pub queue_bytes: usize,
+    /// How many reads may wait for the disk. One more is refused with [`std::io::ErrorKind::ResourceBusy`].
+    pub reads_waiting: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: SEGMENT_BYTES,
+            tail_bytes: TAIL_BYTES,
+            batch_bytes: BATCH_BYTES,
+            queue_bytes: QUEUE_BYTES,
+            reads_waiting: READS_WAITING,
+        }
+    }
+}

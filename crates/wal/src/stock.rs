@@ -1,0 +1,159 @@
+//! Segment files before and after their use: the next one is made ahead of time, old ones are removed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kvorum_disk::{Disk, OpenMode};
+use kvorum_types::{ClusterId, MemberId};
+use parking_lot::Mutex;
+
+use crate::places::SegmentFile;
+use crate::segment::{self, SegmentHeader};
+use crate::state::Shared;
+
+/// Makes and removes segment files. Whoever comes first does it: the reader's thread, or the writer's when it must.
+pub struct Stock {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    cluster: ClusterId,
+    member: MemberId,
+    shared: Arc<Shared>,
+    /// Held while files are made, never by who submits.
+    next: Mutex<Next>,
+}
+
+struct Next {
+    /// The number of the segment that is made next.
+    segment: u64,
+    prepared: Option<Prepared>,
+}
+
+/// A segment that is ready to be written: its blocks, its header and its name are synced.
+pub struct Prepared {
+    pub file: SegmentFile,
+    pub capacity: u64,
+}
+
+impl Stock {
+    /// A stock whose first segment will be `next`.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        (cluster, member): (ClusterId, MemberId),
+        shared: Arc<Shared>,
+        next: u64,
+    ) -> Stock {
+        let next = Mutex::new(Next { segment: next, prepared: None });
+        Stock { disk, dir: dir.to_owned(), cluster, member, shared, next }
+    }
+
+    /// Makes the next segment, or removes one that is needed no more; `false`: there is nothing to do, or no room.
+    pub fn upkeep(&self) -> io::Result<bool> {
+        let Some(mut next) = self.next.try_lock() else { return Ok(false) };
+        let retired = {
+            let mut state = self.shared.lock();
+            if state.failure.is_some() {
+                return Ok(false);
+            }
+            // Removing comes first, since it makes room.
+            state.retired.pop_front()
+        };
+        if let Some(SegmentFile { segment, file }) = retired {
+            drop(file);
+            self.disk.remove(&segment::path(&self.dir, segment))?;
+            self.shared.lock().counted.segments_removed += 1;
+            return Ok(true);
+        }
+        if next.prepared.is_some() { Ok(false) } else { self.prepare(&mut next) }
+    }
+
+    /// How many segments wait to be removed.
+    pub fn retired_count(&self) -> usize {
+        self.shared.lock().retired.len()
+    }
+
+    /// Whether the next segment is still to be made. While it is being made by another thread, it is not.
+    pub fn is_empty(&self) -> bool {
+        self.next.try_lock().is_some_and(|next| next.prepared.is_none())
+    }
+
+    /// Takes the next segment, which has at least this many bytes; `None`: there is no room for it.
+    pub fn take(&self, bytes: u64) -> io::Result<Option<Prepared>> {
+        let mut next = self.next.lock();
+        if next.prepared.is_none() && !self.prepare(&mut next)? {
+            return Ok(None);
+        }
+        if let Some(prepared) = &mut next.prepared
+            && !self.extend(prepared, bytes)?
+        {
+            return Ok(None);
+        }
+        Ok(next.prepared.take())
+    }
+
+    /// Gives a segment more blocks where it has less than this many bytes; `false`: there is no room.
+    pub fn extend(&self, prepared: &mut Prepared, bytes: u64) -> io::Result<bool> {
+        if prepared.capacity >= bytes {
+            return Ok(true);
+        }
+        let allocated = self.note_room(prepared.file.file.allocate(bytes))?;
+        if allocated {
+            prepared.file.file.sync_data()?;
+            prepared.capacity = bytes;
+        }
+        Ok(allocated)
+    }
+
+    /// Makes the next segment; `false`: there is no room for it.
+    fn prepare(&self, next: &mut Next) -> io::Result<bool> {
+        let bytes = self.shared.options.segment_bytes;
+        // Asked first, so that trying again and again on a full disk makes and removes no files.
+        if self.disk.available_bytes(&self.dir)? < bytes {
+            return self.note_room(Err(io::ErrorKind::StorageFull.into()));
+        }
+        let path = segment::path(&self.dir, next.segment);
+        let made = self.make(&path, next.segment, bytes);
+        let failed = made.as_ref().err().map(io::Error::kind);
+        if failed.is_some_and(is_no_room) {
+            // Half a segment would take the room that others need. Where this fails too, the next try empties it.
+            let _ = self.disk.remove(&path);
+        }
+        let (is_made, file) = match made {
+            Ok(file) => (self.note_room(Ok(()))?, Some(file)),
+            Err(error) => (self.note_room(Err(error))?, None),
+        };
+        if let Some(file) = file {
+            next.prepared = Some(Prepared { file, capacity: bytes });
+            next.segment += 1;
+            self.shared.lock().counted.segments_made += 1;
+        }
+        Ok(is_made)
+    }
+
+    /// Makes a segment file. Everything about it is durable on return.
+    fn make(&self, path: &Path, segment: u64, bytes: u64) -> io::Result<SegmentFile> {
+        let file = self.disk.open(path, OpenMode::Replace)?;
+        file.allocate(bytes)?;
+        let header = SegmentHeader { segment, cluster: self.cluster, member: self.member };
+        file.write_all_at(0, &[&header.to_bytes()])?;
+        file.sync_data()?;
+        self.disk.sync_dir(&self.dir)?;
+        Ok(SegmentFile { segment, file: Arc::from(file) })
+    }
+
+    /// Remembers whether there was room. Only a lack of room is no failure.
+    fn note_room(&self, outcome: io::Result<()>) -> io::Result<bool> {
+        let has_room = match outcome {
+            Ok(()) => true,
+            Err(error) if is_no_room(error.kind()) => false,
+            Err(error) => return Err(error),
+        };
+        self.shared.lock().is_full = !has_room;
+        Ok(has_room)
+    }
+}
+
+fn is_no_room(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
