@@ -1,0 +1,211 @@
+//! The directory of checkpoints.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kvorum_disk::{Disk, OpenMode};
+use kvorum_types::Position;
+use parking_lot::Mutex;
+
+use super::format::{CheckpointError, Scanner};
+use super::reader::{Checkpoint, CheckpointReader};
+use super::receiver::CheckpointReceiver;
+use super::writer::CheckpointWriter;
+use crate::layout::Layout;
+use crate::machine::Pin;
+
+/// How many checkpoints are kept: the newest, and one to fall back on should it turn out damaged.
+const KEPT_COUNT: usize = 2;
+
+const SUFFIX: &str = ".ckpt";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+/// Damaged checkpoints are set aside under this suffix, for someone to look at, until the next one is written.
+const REFUSED_SUFFIX: &str = ".refused";
+
+/// The durable checkpoints of a member. Clones are the same directory.
+#[derive(Clone)]
+pub struct Checkpoints {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    files: Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Files {
+    /// Sorted by index, the newest last.
+    known: Vec<CheckpointInfo>,
+    /// Counts the files received, for their temporary names.
+    received_count: u64,
+}
+
+/// What the header of a checkpoint says.
+#[derive(Clone, Debug)]
+pub struct CheckpointInfo {
+    /// The last entry whose effects the checkpoint holds.
+    pub position: Position,
+    /// The last membership at that position: the position of its entry, and the consensus engine's own encoding.
+    pub membership: Option<(Position, Bytes)>,
+    /// The current revision.
+    pub revision: i64,
+    /// The compaction revision.
+    pub compact_revision: i64,
+    /// The file.
+    pub path: PathBuf,
+    /// The length of the file.
+    pub bytes: u64,
+}
+
+impl Checkpoints {
+    /// Looks through the checkpoints below a member's directory, and removes what a crash has left half written. A file
+    /// whose header does not verify is set aside.
+    pub fn find(disk: Arc<dyn Disk>, member_dir: &Path) -> Result<Checkpoints, CheckpointError> {
+        let dir = Layout { dir: member_dir.to_owned() }.checkpoints();
+        disk.create_dir_all(&dir).map_err(CheckpointError::io(&dir))?;
+        let names = disk.list(&dir).map_err(CheckpointError::io(&dir))?;
+        let shared = Shared { disk, dir, files: Mutex::default() };
+        let checkpoints = Checkpoints { shared: Arc::new(shared) };
+        for name in names {
+            let path = checkpoints.shared.dir.join(&name);
+            if name.ends_with(TEMPORARY_SUFFIX) {
+                checkpoints.shared.disk.remove(&path).map_err(CheckpointError::io(&path))?;
+            } else if name.ends_with(SUFFIX) {
+                checkpoints.take_in(&path)?;
+            }
+        }
+        Ok(checkpoints)
+    }
+
+    fn take_in(&self, path: &Path) -> Result<(), CheckpointError> {
+        match self.shared.read_info(path) {
+            Ok(info) => self.shared.insert(info),
+            Err(error @ CheckpointError::Io { .. }) => return Err(error),
+            Err(_) => self.shared.set_aside(path)?,
+        }
+        Ok(())
+    }
+
+    /// The newest durable checkpoint.
+    pub fn latest(&self) -> Option<CheckpointInfo> {
+        self.shared.files.lock().known.last().cloned()
+    }
+
+    /// All durable checkpoints, the newest first.
+    pub(crate) fn newest_first(&self) -> Vec<CheckpointInfo> {
+        self.shared.files.lock().known.iter().rev().cloned().collect()
+    }
+
+    /// Begins to write a checkpoint.
+    pub fn writer(&self, pin: Pin) -> CheckpointWriter {
+        CheckpointWriter::new(self.shared.clone(), pin)
+    }
+
+    /// Opens a checkpoint to send its bytes. They are sent as they are: it is the receiver who verifies them.
+    pub fn open(&self, info: &CheckpointInfo) -> Result<CheckpointReader, CheckpointError> {
+        CheckpointReader::open(&*self.shared.disk, &info.path)
+    }
+
+    /// Begins to receive a checkpoint from another member.
+    pub fn receive(&self) -> Result<CheckpointReceiver, CheckpointError> {
+        let number = {
+            let mut files = self.shared.files.lock();
+            files.received_count += 1;
+            files.received_count
+        };
+        let path = self.shared.dir.join(format!("received-{number}{TEMPORARY_SUFFIX}"));
+        CheckpointReceiver::new(self.shared.clone(), path)
+    }
+
+    /// Reads a checkpoint to its end. One that is damaged is set aside, and no longer among the known ones.
+    pub fn verify(&self, info: &CheckpointInfo) -> Result<Checkpoint, CheckpointError> {
+        let verified = Checkpoint::verify(&*self.shared.disk, &info.path);
+        if let Err(error) = &verified
+            && !matches!(error, CheckpointError::Io { .. })
+        {
+            self.refuse(info)?;
+        }
+        verified
+    }
+
+    /// Sets a checkpoint aside.
+    pub(crate) fn refuse(&self, info: &CheckpointInfo) -> Result<(), CheckpointError> {
+        self.shared.files.lock().known.retain(|known| known.path != info.path);
+        self.shared.set_aside(&info.path)
+    }
+}
+
+impl Shared {
+    /// The final name of the checkpoint at a position.
+    pub(super) fn path_of(&self, position: Position) -> PathBuf {
+        self.dir.join(format!("{:020}{SUFFIX}", position.index))
+    }
+
+    /// The name of a file while it is written.
+    pub(super) fn temporary_path_of(&self, position: Position) -> PathBuf {
+        self.dir.join(format!("{:020}{SUFFIX}{TEMPORARY_SUFFIX}", position.index))
+    }
+
+    /// Gives a whole and synced file its final name, and removes those that are no longer needed. The name is durable
+    /// on return.
+    pub(super) fn complete(
+        &self,
+        temporary: &Path,
+        position: Position,
+    ) -> Result<CheckpointInfo, CheckpointError> {
+        let path = self.path_of(position);
+        self.disk.rename(temporary, &path).map_err(CheckpointError::io(&path))?;
+        let info = self.read_info(&path)?;
+        self.insert(info.clone());
+        self.remove_unneeded();
+        Ok(info)
+    }
+
+    fn insert(&self, info: CheckpointInfo) {
+        let mut files = self.files.lock();
+        files.known.retain(|known| known.path != info.path);
+        files.known.push(info);
+        files.known.sort_by_key(|known| known.position.index);
+    }
+
+    /// Removes the oldest checkpoints, and whatever was set aside. What cannot be removed costs space and nothing else;
+    /// it is tried again with the next checkpoint.
+    fn remove_unneeded(&self) {
+        let unneeded = {
+            let mut files = self.files.lock();
+            let unneeded_count = files.known.len().saturating_sub(KEPT_COUNT);
+            files.known.drain(..unneeded_count).collect::<Vec<_>>()
+        };
+        for info in unneeded {
+            let _ = self.disk.remove(&info.path);
+        }
+        for name in self.disk.list(&self.dir).unwrap_or_default() {
+            if name.ends_with(REFUSED_SUFFIX) {
+                let _ = self.disk.remove(&self.dir.join(name));
+            }
+        }
+    }
+
+    fn read_info(&self, path: &Path) -> Result<CheckpointInfo, CheckpointError> {
+        let file = self.disk.open(path, OpenMode::Read).map_err(CheckpointError::io(path))?;
+        let bytes = file.len().map_err(CheckpointError::io(path))?;
+        let (_, header, state) = Scanner::begin(&*file, path)?;
+        Ok(CheckpointInfo {
+            position: header.position,
+            membership: state.membership,
+            revision: header.revision,
+            compact_revision: header.compact_revision,
+            path: path.to_owned(),
+            bytes,
+        })
+    }
+
+    fn set_aside(&self, path: &Path) -> Result<(), CheckpointError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(REFUSED_SUFFIX);
+        self.disk.rename(path, Path::new(&name)).map_err(CheckpointError::io(path))
+    }
+}

@@ -1,0 +1,28 @@
+//! Checkpoints: the whole state at one position of the log, in a file.
+//!
+//! A checkpoint is the authority on the state: the store is a working copy that can be thrown away and rebuilt from the
+//! newest checkpoint and the log behind it, and the log is purged only as far as a durable checkpoint reaches. The same
+//! bytes, sent to another member, are a snapshot transfer.
+//!
+//! ```text
+//! Machine::pin -> CheckpointWriter -> checkpoint/N.ckpt -> CheckpointReader ~~> CheckpointReceiver -> Machine::install
+//!                 bounded steps       header, chunks,      any range of         a temporary file,
+//!                                     trailer              bytes                verified whole
+//! ```
+//!
+//! - A file gets its final name only when it is whole and synced; what has a temporary name is rubbish after a crash.
+//! - [`Checkpoint`] is a file that was read to its end and found intact; [`CheckpointInfo`] is only what its header says.
+//! - The newest checkpoint and its predecessor are kept. One found damaged is set aside, and never used.
+
+mod files;
+mod format;
+mod reader;
+mod receiver;
+mod writer;
+
+pub use files::{CheckpointInfo, Checkpoints};
+pub(crate) use format::Scanner;
+pub use format::{CHUNK_BYTES_MAX, CheckpointError, STATE_BYTES_MAX};
+pub use reader::{Checkpoint, CheckpointReader};
+pub use receiver::CheckpointReceiver;
+pub use writer::{CheckpointWriter, Progress};

@@ -1,0 +1,192 @@
+//! The commands of an entry.
+//!
+//! An entry is decoded in place: requests are slices of the entry's buffer, and none outlives the call. Before the first
+//! command runs the whole entry is looked through, so that one that this version cannot execute stops the member with
+//! nothing of it applied. A request that its proposer should have refused is refused here in the same words; it changes
+//! nothing, on every member alike.
+
+use bytes::Bytes;
+use kvorum_mvcc as mvcc;
+use kvorum_mvcc::Store;
+use kvorum_proto::entry::{Batch, Command, CommandKind, Entry, MemberAttributes};
+use kvorum_proto::wire::{CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest};
+use kvorum_types::{Incarnation, MemberId, Position};
+use prost::Message;
+
+use crate::fatal::FatalError;
+use crate::outcome::{BatchOutcome, CommandError, Outcome, Reply};
+use crate::range::{self, RangeError};
+use crate::state::State;
+use crate::{compaction, delete_range, put, txn, validate};
+
+/// The newest format version of a batch that this version executes, and the one it proposes.
+pub const BATCH_FORMAT_VERSION: u32 = 1;
+
+/// The newest format version of a command that this version executes, and the one it proposes.
+pub const COMMAND_FORMAT_VERSION: u32 = 1;
+
+/// Why a command did not succeed: by its own fault, or because the member must stop.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Command(CommandError),
+    Fatal(FatalError),
+}
+
+impl Failure {
+    /// A read or write of the store failed that no request can make fail.
+    pub(crate) fn store(error: mvcc::ReadError) -> Failure {
+        Failure::Fatal(FatalError::Store(error))
+    }
+
+    /// A range failed that had been checked.
+    pub(crate) fn range(error: RangeError) -> Failure {
+        Failure::Fatal(FatalError::Range(error))
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Failure {
+        Failure::Command(error)
+    }
+}
+
+impl From<prost::DecodeError> for Failure {
+    fn from(_: prost::DecodeError) -> Failure {
+        Failure::Command(CommandError::Malformed)
+    }
+}
+
+/// What commands change.
+pub(crate) struct Target<'a> {
+    pub(crate) store: &'a mut Store,
+    pub(crate) state: &'a mut State,
+}
+
+/// Applies the commands of one entry, and gives the outcomes of the batches that are `mine`.
+pub(crate) fn apply_entry(
+    mut target: Target<'_>,
+    position: Position,
+    payload: Bytes,
+    mine: Option<(MemberId, Incarnation)>,
+) -> Result<Vec<BatchOutcome>, FatalError> {
+    let entry = Entry::decode(payload)
+        .map_err(|source| FatalError::MalformedEntry { position, source })?;
+    check(&entry, position)?;
+    let mut outcomes = Vec::new();
+    for batch in entry.batches {
+        let incarnation = Incarnation(batch.incarnation);
+        if mine == Some((MemberId(batch.origin), incarnation)) {
+            let sequence = batch.sequence;
+            let outcome = apply_own(&mut target, batch)?;
+            outcomes.push(BatchOutcome { incarnation, sequence, outcomes: outcome });
+        } else {
+            for command in batch.commands {
+                // The outcome is told by the member whose batch it is.
+                let _ = apply_command(&mut target, command, false)?;
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+fn apply_own(target: &mut Target<'_>, batch: Batch) -> Result<Vec<Outcome>, FatalError> {
+    let mut outcomes = Vec::with_capacity(batch.commands.len());
+    for command in batch.commands {
+        let outcome = match apply_command(target, command, true)? {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => panic!("a command that is to be answered has no answer"),
+            Err(error) => Err(error),
+        };
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+/// Refuses what a newer version proposed.
+fn check(entry: &Entry, position: Position) -> Result<(), FatalError> {
+    let known = |what, found, known| match (1..=known).contains(&found) {
+        true => Ok(()),
+        false => Err(FatalError::UnknownFormatVersion { position, what, found, known }),
+    };
+    for batch in &entry.batches {
+        known("batch", batch.format_version, BATCH_FORMAT_VERSION)?;
+        for command in &batch.commands {
+            known("command", command.format_version, COMMAND_FORMAT_VERSION)?;
+            let kind = command.kind;
+            if matches!(CommandKind::try_from(kind), Err(_) | Ok(CommandKind::Unspecified)) {
+                return Err(FatalError::UnknownCommand { position, kind });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Applies one command. There is a reply if and only if it `answers`.
+fn apply_command(
+    target: &mut Target<'_>,
+    command: Command,
+    answers: bool,
+) -> Result<Result<Option<Reply>, CommandError>, FatalError> {
+    let kind = CommandKind::try_from(command.kind).unwrap_or_default();
+    let request = command.request;
+    let applied = match kind {
+        CommandKind::Put => apply_put(target.store, request, answers),
+        CommandKind::DeleteRange => apply_delete_range(target.store, request, answers),
+        CommandKind::Txn => apply_txn(target.store, request, answers),
+        CommandKind::Compaction => apply_compaction(target.store, request),
+        CommandKind::MemberAttributes => apply_attributes(target.state, request),
+        CommandKind::Unspecified => panic!("the kind of every command was checked"),
+    };
+    match applied {
+        Ok(reply) => Ok(Ok(reply)),
+        Err(Failure::Command(error)) => Ok(Err(error)),
+        Err(Failure::Fatal(error)) => Err(error),
+    }
+}
+
+fn apply_put(store: &mut Store, request: Bytes, answers: bool) -> Result<Option<Reply>, Failure> {
+    let request = PutRequest::decode(request)?;
+    validate::put(&request)?;
+    let mut txn = store.begin();
+    put::check(&txn, &request)?;
+    let response = put::execute(&mut txn, &request, answers)?;
+    txn.commit();
+    Ok(response.map(Reply::Put))
+}
+
+fn apply_delete_range(
+    store: &mut Store,
+    request: Bytes,
+    answers: bool,
+) -> Result<Option<Reply>, Failure> {
+    let request = DeleteRangeRequest::decode(request)?;
+    validate::delete_range(&request)?;
+    let mut txn = store.begin();
+    let response = delete_range::execute(&mut txn, &request, answers)?;
+    txn.commit();
+    Ok(response.map(Reply::DeleteRange))
+}
+
+fn apply_txn(store: &mut Store, request: Bytes, answers: bool) -> Result<Option<Reply>, Failure> {
+    let request = TxnRequest::decode(request)?;
+    validate::txn(&request, usize::MAX)?;
+    let mut txn = store.begin();
+    let response = txn::execute(&mut txn, &request, answers)?;
+    let committed = txn.commit();
+    Ok(response.map(|mut response| {
+        response.header = range::header(committed.revision);
+        Reply::Txn(response)
+    }))
+}
+
+fn apply_compaction(store: &mut Store, request: Bytes) -> Result<Option<Reply>, Failure> {
+    let request = CompactionRequest::decode(request)?;
+    compaction::execute(store, &request).map(|response| Some(Reply::Compaction(response)))
+}
+
+fn apply_attributes(state: &mut State, request: Bytes) -> Result<Option<Reply>, Failure> {
+    let attributes = MemberAttributes::decode(request)?;
+    state.members.set_attributes(attributes)?;
+    state.touch();
+    Ok(Some(Reply::MemberAttributes))
+}

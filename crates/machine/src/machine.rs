@@ -1,0 +1,164 @@
+//! The machine itself: entries in, outcomes out.
+
+use bytes::Bytes;
+use kvorum_mvcc::{Store, View, Wake};
+use kvorum_types::{Incarnation, MemberId, Position};
+
+use crate::command::{self, Target};
+use crate::fatal::FatalError;
+use crate::member::MemberSeed;
+use crate::outcome::BatchOutcome;
+use crate::reader::MachineReader;
+use crate::state::State;
+use crate::stores::Stores;
+
+/// The replicated state machine of one member: the single writer of its store.
+///
+/// - Entries are applied in the order of their indexes, each exactly once, none left out.
+/// - What is applied is visible to readers, and can become durable, only after [`Machine::publish`]; what the store
+///   writes behind always belongs to the position it says it belongs to.
+/// - After an error nothing more is applied or published.
+pub struct Machine {
+    pub(crate) store: Store,
+    pub(crate) stores: Stores,
+    pub(crate) state: State,
+    pub(crate) published: Published,
+    pub(crate) reader: MachineReader,
+    /// An error has stopped this machine.
+    pub(crate) stopped: bool,
+}
+
+/// What an entry carries, as far as the machine is concerned.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Nothing: the entry a new leader begins its term with.
+    Blank,
+    /// An encoded `Entry`.
+    Commands(Bytes),
+    /// A change of the membership.
+    Membership {
+        /// The membership in the consensus engine's own encoding, to be given back by [`Machine::membership`].
+        encoded: Bytes,
+        /// Every member of it.
+        members: Vec<MemberSeed>,
+    },
+}
+
+/// The state as it was last published.
+#[derive(Clone, Default)]
+pub(crate) struct Published {
+    pub(crate) position: Option<Position>,
+    /// The small state, encoded.
+    pub(crate) state: Bytes,
+}
+
+/// The whole state at one position, held fast while it is written to a checkpoint.
+pub struct Pin {
+    pub(crate) view: View,
+    pub(crate) position: Position,
+    pub(crate) state: Bytes,
+}
+
+impl Pin {
+    /// The last entry whose effects the pinned state holds.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(store: Store, stores: Stores, mut state: State) -> Machine {
+        let published = Published { position: state.applied, state: state.encode() };
+        let reader = MachineReader::new(store.reader(), &state);
+        Machine { store, stores, state, published, reader, stopped: false }
+    }
+
+    /// The last entry applied, whether published or not.
+    pub fn applied(&self) -> Option<Position> {
+        self.state.applied
+    }
+
+    /// The last membership applied: the position of its entry, and the consensus engine's own encoding.
+    pub fn membership(&self) -> Option<(Position, Bytes)> {
+        self.state.membership.clone()
+    }
+
+    /// What other threads may read.
+    pub fn reader(&self) -> MachineReader {
+        self.reader.clone()
+    }
+
+    /// Applies the next entry, and gives the outcomes of those of its batches that are `mine`, in order. To be answered
+    /// only after [`Machine::publish`].
+    pub fn apply(
+        &mut self,
+        position: Position,
+        payload: Payload,
+        mine: Option<(MemberId, Incarnation)>,
+    ) -> Result<Vec<BatchOutcome>, FatalError> {
+        if self.stopped {
+            return Err(FatalError::Stopped);
+        }
+        let applied = self.apply_next(position, payload, mine);
+        self.stopped = applied.is_err();
+        applied
+    }
+
+    fn apply_next(
+        &mut self,
+        position: Position,
+        payload: Payload,
+        mine: Option<(MemberId, Incarnation)>,
+    ) -> Result<Vec<BatchOutcome>, FatalError> {
+        let expected = self.state.applied.map_or(0, |applied| applied.index + 1);
+        if position.index != expected {
+            return Err(FatalError::OutOfOrder { expected, found: position });
+        }
+        let outcomes = match payload {
+            Payload::Blank => Vec::new(),
+            Payload::Commands(bytes) => self.apply_commands(position, bytes, mine)?,
+            Payload::Membership { encoded, members } => {
+                self.state.membership = Some((position, Bytes::copy_from_slice(&encoded)));
+                self.state.members.replace(members);
+                self.state.touch();
+                Vec::new()
+            }
+        };
+        self.state.applied = Some(position);
+        Ok(outcomes)
+    }
+
+    fn apply_commands(
+        &mut self,
+        position: Position,
+        bytes: Bytes,
+        mine: Option<(MemberId, Incarnation)>,
+    ) -> Result<Vec<BatchOutcome>, FatalError> {
+        let Machine { store, state, .. } = self;
+        command::apply_entry(Target { store, state }, position, bytes, mine)
+    }
+
+    /// Sets what is rung when there is work for the store's maintainer, of this store and of every one after it.
+    pub fn set_wake(&mut self, wake: Wake) {
+        self.store.set_wake(wake);
+    }
+
+    /// Makes everything applied so far visible: the keys first, then the position they belong to.
+    pub fn publish(&mut self) {
+        if self.stopped || self.state.applied == self.published.position {
+            return;
+        }
+        let Some(position) = self.state.applied else { return };
+        self.published = Published { position: Some(position), state: self.state.encode() };
+        self.store.publish(position.index, self.published.state.clone());
+        self.reader.publish(&self.state);
+        self.stores.remove_unused();
+    }
+
+    /// Holds fast the state that was last published, to write a checkpoint from it. None while nothing was applied.
+    pub fn pin(&self) -> Option<Pin> {
+        let Published { position, state } = self.published.clone();
+        let view = self.reader.store().view();
+        position.map(|position| Pin { view, position, state })
+    }
+}

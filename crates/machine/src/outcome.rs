@@ -1,0 +1,61 @@
+//! What applying a command comes to.
+
+use kvorum_proto::wire;
+use kvorum_types::Incarnation;
+
+use crate::validate::RequestError;
+
+/// What one command came to: the same on every member, whatever that member is configured with.
+pub type Outcome = Result<Reply, CommandError>;
+
+/// The outcomes of one batch of this member's own.
+#[derive(Debug)]
+pub struct BatchOutcome {
+    /// The run of this member that proposed the batch.
+    pub incarnation: Incarnation,
+    /// Which batch of that run it was.
+    pub sequence: u64,
+    /// One outcome a command, in the order of the batch.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// The answer to a command that succeeded. Headers carry the revision only: ids and term are the server's to fill in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// A put.
+    Put(wire::PutResponse),
+    /// A delete of a range.
+    DeleteRange(wire::DeleteRangeResponse),
+    /// A transaction.
+    Txn(wire::TxnResponse),
+    /// A compaction: it holds for new reads; the room is freed later, by the store's maintainer.
+    Compaction(wire::CompactionResponse),
+    /// A member's name and client addresses were noted.
+    MemberAttributes,
+}
+
+/// Why a command changed nothing. Every member comes to the same error for the same command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CommandError {
+    /// A revision below the compaction revision was named; or, by a compaction, one not above it.
+    #[error("required revision has been compacted")]
+    Compacted,
+    /// A revision above the current one was named.
+    #[error("required revision is a future revision")]
+    FutureRevision,
+    /// `ignore_value` or `ignore_lease` on a key that does not exist.
+    #[error("key not found")]
+    KeyNotFound,
+    /// A put with a lease that does not exist.
+    #[error("requested lease not found")]
+    LeaseNotFound,
+    /// Attributes of a member that is not in the cluster.
+    #[error("member not found")]
+    MemberNotFound,
+    /// The command's bytes are not the request they are said to be.
+    #[error("the request cannot be decoded")]
+    Malformed,
+    /// A request that its proposer should have refused.
+    #[error(transparent)]
+    Invalid(#[from] RequestError),
+}

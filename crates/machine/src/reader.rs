@@ -1,0 +1,65 @@
+//! What other threads see of the machine.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kvorum_mvcc::StoreReader;
+use kvorum_types::{MemberId, Position};
+use parking_lot::RwLock;
+
+use crate::member::Member;
+use crate::state::State;
+
+/// Reads the machine's state as it was last published.
+///
+/// - Once [`applied`](MachineReader::applied) names a position, every view taken later holds what was applied up to it.
+#[derive(Clone)]
+pub struct MachineReader {
+    store: StoreReader,
+    published: Arc<RwLock<Published>>,
+}
+
+/// What the last publish made visible beside the store.
+#[derive(Default)]
+struct Published {
+    applied: Option<Position>,
+    members: Arc<Vec<Member>>,
+    removed: Arc<BTreeSet<MemberId>>,
+}
+
+impl MachineReader {
+    pub(crate) fn new(store: StoreReader, state: &State) -> MachineReader {
+        let reader = MachineReader { store, published: Arc::default() };
+        reader.publish(state);
+        reader
+    }
+
+    /// To be called after the store has published the same state.
+    pub(crate) fn publish(&self, state: &State) {
+        *self.published.write() = Published {
+            applied: state.applied,
+            members: state.members.current.clone(),
+            removed: state.members.removed.clone(),
+        };
+    }
+
+    /// The keys.
+    pub fn store(&self) -> &StoreReader {
+        &self.store
+    }
+
+    /// The last entry whose effects are visible.
+    pub fn applied(&self) -> Option<Position> {
+        self.published.read().applied
+    }
+
+    /// The members, sorted by id.
+    pub fn members(&self) -> Arc<Vec<Member>> {
+        self.published.read().members.clone()
+    }
+
+    /// The ids that belonged to the cluster once and never will again.
+    pub fn removed(&self) -> Arc<BTreeSet<MemberId>> {
+        self.published.read().removed.clone()
+    }
+}

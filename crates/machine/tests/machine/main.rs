@@ -1,0 +1,11 @@
+//! The machine as its users drive it: scripts for what clients can observe, named tests for faults that others had,
+//! and random drivers for what must hold whatever happens.
+
+mod checkpoint;
+mod crash;
+mod determinism;
+mod fixture;
+mod model;
+mod regressions;
+mod script;
+mod show;
