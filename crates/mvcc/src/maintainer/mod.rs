@@ -1,0 +1,211 @@
+//! The background work of a store, in bounded steps.
+//!
+//! | task | does | waits for |
+//! |---|---|---|
+//! | write-behind | packs published changes into blocks, then commits the publish they reach to | the log to be durable there |
+//! | free | removes blocks that were replaced | the views that hold them, up to their age limit |
+//! | sweep | counts, change by change, what a compaction made superfluous; takes dead keys out of the index | the compaction to be committed |
+//! | rewrite | replaces blocks that are mostly superfluous, or small, by fewer | the sweep |
+//!
+//! A compaction thus goes through five stages: it is published (readers are refused older revisions), committed (a
+//! reopened store refuses them too), swept, rewritten, freed. Nothing is dropped before the second, so that a store
+//! opened from the backend always holds everything above the compaction revision it finds there.
+//!
+//! # Tombstones outlive what they delete
+//!
+//! A superfluous version stays in its block until the block is rewritten. Were its tombstone dropped first, an opening
+//! store would take the version for a live one. So rewriting drops superfluous versions, but keeps tombstones, until
+//! there are many. Then a cleaning pass rewrites every older block that has superfluous versions left, waits until the
+//! replaced blocks are gone, and from then on the tombstones that are older than the pass are dropped as well.
+
+mod ledger;
+mod retired;
+mod rewrite;
+mod sweep;
+mod write_behind;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::error::{BackendError, ReadError, StoreError};
+use crate::maintainer::ledger::Ledger;
+use crate::maintainer::retired::Retired;
+use crate::maintainer::rewrite::Cleaning;
+use crate::maintainer::sweep::Sweep;
+use crate::maintainer::write_behind::Staged;
+use crate::open::Loaded;
+use crate::store::Hub;
+
+pub(crate) use crate::maintainer::sweep::Dead;
+
+/// How many working steps pass between two measurements of sizes.
+const STEPS_UNMEASURED: u32 = 64;
+
+/// Does the store's background work: writes behind, compacts, frees. See [`Maintainer::step`].
+pub struct Maintainer {
+    hub: Arc<Hub>,
+    core: Core,
+    failed: Option<StoreError>,
+}
+
+impl fmt::Debug for Maintainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Maintainer").field("failed", &self.failed).finish_non_exhaustive()
+    }
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Maintained {
+    /// Nothing is left to do until the store's wake is rung, the log's durable index rises, or views are dropped or
+    /// grow too old.
+    pub idle: bool,
+    /// Blocks written.
+    pub blocks_written: usize,
+    /// Blocks removed.
+    pub blocks_freed: usize,
+}
+
+impl Maintainer {
+    pub(crate) fn new(hub: Arc<Hub>, core: Core) -> Maintainer {
+        Maintainer { hub, core, failed: None }
+    }
+
+    pub(crate) fn into_core(self) -> Core {
+        self.core
+    }
+
+    /// One bounded step: at most a batch of blocks is written. `durable_index` is the last log index known to be
+    /// durable: what was applied beyond it is not written behind. `now` is any clock that never goes back; the age of
+    /// views is measured by it.
+    ///
+    /// After an error every step fails with it.
+    pub fn step(
+        &mut self,
+        durable_index: Option<u64>,
+        now: Duration,
+    ) -> Result<Maintained, StoreError> {
+        self.follow_adoption();
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let result = self.core.step(durable_index, now);
+        self.note_failure(result)
+    }
+
+    /// Writes everything behind that is durable in the log, however little; for a shutdown.
+    pub fn flush_all(&mut self, durable_index: Option<u64>) -> Result<(), StoreError> {
+        self.follow_adoption();
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let result = self.core.flush_all(durable_index);
+        self.note_failure(result)
+    }
+
+    fn note_failure<T>(&mut self, result: Result<T, BackendError>) -> Result<T, StoreError> {
+        result.map_err(|error| self.failed.insert(StoreError(error)).clone())
+    }
+
+    fn follow_adoption(&mut self) {
+        if let Some(core) = self.hub.adopted.lock().take() {
+            self.core = core;
+            self.failed = None;
+        }
+    }
+}
+
+/// The maintainer's part of one engine.
+pub(crate) struct Core {
+    engine: Arc<Engine>,
+    ledger: Ledger,
+    staged: Option<Staged>,
+    sweep: Sweep,
+    cleaning: Cleaning,
+    retired: Retired,
+    /// The task to try first in the next step: each gets its turn.
+    next_task: usize,
+    steps_unmeasured: u32,
+    now: Duration,
+}
+
+type Task = fn(&mut Core, Option<u64>, &mut Maintained) -> Result<bool, BackendError>;
+
+/// Each does a bounded piece of work, or says that it has none.
+const TASKS: [Task; 5] = [
+    |core, durable_index, done| core.write_behind(durable_index, false, done),
+    |core, _, done| core.free(done),
+    |core, _, _| core.sweep(),
+    |core, _, done| core.rewrite(done),
+    |core, _, done| core.clean(done),
+];
+
+impl Core {
+    pub fn new(engine: Arc<Engine>, loaded: Loaded) -> Core {
+        let mut core = Core {
+            ledger: Ledger::new(engine.state().source.backend().clone(), &loaded),
+            sweep: Sweep::new(&loaded),
+            cleaning: Cleaning::default(),
+            engine,
+            staged: None,
+            retired: Retired::default(),
+            next_task: 0,
+            steps_unmeasured: 0,
+            now: Duration::ZERO,
+        };
+        let blocks = core.engine.state().blocks.clone();
+        for info in blocks.blocks() {
+            core.note_block(info);
+        }
+        core.measure();
+        core
+    }
+
+    fn step(
+        &mut self,
+        durable_index: Option<u64>,
+        now: Duration,
+    ) -> Result<Maintained, BackendError> {
+        self.now = self.now.max(now);
+        let mut done = Maintained::default();
+        for offset in 0..TASKS.len() {
+            let number = (self.next_task + offset) % TASKS.len();
+            if let Some(task) = TASKS.get(number)
+                && task(self, durable_index, &mut done)?
+            {
+                self.next_task = number + 1;
+                self.steps_unmeasured += 1;
+                if self.steps_unmeasured >= STEPS_UNMEASURED {
+                    self.measure();
+                }
+                return Ok(done);
+            }
+        }
+        self.note_scrubbed();
+        if self.steps_unmeasured > 0 {
+            self.measure();
+        }
+        done.idle = true;
+        Ok(done)
+    }
+
+    fn measure(&mut self) {
+        self.steps_unmeasured = 0;
+        let state = self.engine.state();
+        let live: u64 = state.blocks.blocks().iter().map(|info| self.live_bytes(info)).sum();
+        let figures = &self.engine.figures;
+        figures.live_block_bytes.store(live, Ordering::Relaxed);
+        figures.disk_bytes.store(self.ledger.backend().disk_bytes(), Ordering::Relaxed);
+    }
+}
+
+/// The maintainer reads only what it has not freed: to it, every failed read is damage.
+fn damage(error: ReadError) -> BackendError {
+    match error {
+        ReadError::Backend(error) => error,
+        other => BackendError::corrupt(format!("maintenance cannot read: {other}")),
+    }
+}

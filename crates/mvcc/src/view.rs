@@ -1,0 +1,69 @@
+//! Pinned reads.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::ReadError;
+use crate::index::{History, Tree};
+use crate::read::Lookup;
+use crate::record::Record;
+use crate::state::{Resolver, State};
+
+/// What was published when it was made, for as long as it is held.
+///
+/// A view holds no lock. It keeps the memory and the blocks that it needs, the latter no longer than
+/// [`Options::view_age_max`](crate::Options::view_age_max): what is then missing is answered with
+/// [`ReadError::Compacted`], never with less than was asked for.
+#[derive(Clone)]
+pub struct View {
+    state: Arc<State>,
+}
+
+impl View {
+    pub(crate) fn new(state: Arc<State>) -> View {
+        View { state }
+    }
+
+    pub(crate) fn pinned(&self) -> &Arc<State> {
+        &self.state
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("revision", &self.state.revision)
+            .field("compact_revision", &self.state.compact_revision)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lookup for View {
+    fn tree(&self) -> &Tree {
+        &self.state.tree
+    }
+
+    fn history(&self) -> &History {
+        &self.state.history
+    }
+
+    fn newest_revision(&self) -> i64 {
+        self.state.revision
+    }
+
+    fn oldest_revision(&self) -> i64 {
+        self.state.compact_revision
+    }
+
+    fn resolve(
+        &self,
+        changes: impl Iterator<Item = u64>,
+        mut visit: impl FnMut(Record),
+    ) -> Result<(), ReadError> {
+        let mut resolver = Resolver::new(&self.state);
+        for change in changes {
+            visit(resolver.record(change)?);
+        }
+        Ok(())
+    }
+}
