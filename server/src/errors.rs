@@ -1,0 +1,306 @@
+//! How our errors reach a client: the one place where they become a gRPC status.
+//!
+//! etcd's own errors and their texts stand in [`EtcdError`]; what has no name there has its text here. Clients know an
+//! error by its text, so every text is etcd's, or that of the gRPC library etcd is built on.
+//!
+//! Two errors go out with another code than the table has: etcd's servers send them as `Unknown` by an accident that
+//! clients have come to rely on, and clients find the code of the table again by the text.
+
+use kvorum_consensus::{ProposeError, ReadBarrierError};
+use kvorum_machine::{CommandError, RequestError};
+use kvorum_proto::errors::EtcdError;
+use tonic::{Code, Status};
+
+/// Why a call is answered with an error. It is shown as the text that goes out.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum CallError {
+    /// One of those that etcd has a name for.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+    /// RangeStream in another order than by ascending key.
+    #[error("RangeStream does not support custom sort orders")]
+    StreamSortOrder,
+    /// RangeStream with a bound on revisions.
+    #[error("RangeStream does not support revision filters")]
+    StreamRevisionFilter,
+    /// The deadline that the client set has passed.
+    #[error("context deadline exceeded")]
+    DeadlineExceeded,
+    /// The request, or its answer, is no message that can be taken.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The path names nothing that is served.
+    #[error(transparent)]
+    Method(#[from] MethodError),
+    /// A fault of ours: the handler panicked, or got an answer it cannot get.
+    #[error("etcdserver: internal error")]
+    Internal,
+}
+
+/// What is wrong with a message, in the words of Go's gRPC.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum MessageError {
+    /// Longer than the server takes, by the length it announces.
+    #[error("grpc: received message larger than max ({bytes} vs. {bytes_max})")]
+    ReceivedTooLarge { bytes: usize, bytes_max: usize },
+    /// An answer longer than a message can be.
+    #[error("grpc: trying to send message larger than max ({bytes} vs. {bytes_max})")]
+    ReplyTooLarge { bytes: usize, bytes_max: usize },
+    /// The stream ended within a message.
+    #[error("unexpected EOF")]
+    UnexpectedEnd,
+    /// The stream ended before a message.
+    #[error("cardinality violation: received no request message from non-client-streaming RPC")]
+    Missing,
+    /// A second message where there may be one.
+    #[error(
+        "cardinality violation: received multiple request messages for non-client-streaming RPC"
+    )]
+    Second,
+    /// The mark before the message is neither of the two there are.
+    #[error("grpc: received unexpected payload format {0}")]
+    UnknownFormat(u8),
+    /// Compressed, with the name of the compression.
+    #[error("grpc: Decompressor is not installed for grpc-encoding {0:?}")]
+    Compressed(String),
+    /// Compressed, without a name.
+    #[error("grpc: compressed flag set with identity or empty encoding")]
+    CompressedUnnamed,
+    /// Not what the call takes.
+    #[error("grpc: error unmarshalling request: {0}")]
+    Undecodable(String),
+    /// The connection failed while the message was read.
+    #[error("transport is closing")]
+    ConnectionFailed,
+}
+
+/// What is wrong with the path of a call.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum MethodError {
+    /// An RPC of etcd's that kvorum lacks, as `package.Service/Method`.
+    #[error("kvorum does not serve {0} yet")]
+    NotServed(String),
+    /// No service of that name.
+    #[error("unknown service {0}")]
+    UnknownService(String),
+    /// A service without a method of that name.
+    #[error("unknown method {method} for service {service}")]
+    UnknownMethod { service: String, method: String },
+    /// No service and method at all.
+    #[error("malformed method name: {0:?}")]
+    Malformed(String),
+}
+
+impl CallError {
+    /// The code that goes out.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            CallError::Etcd(error) => code_sent(*error),
+            CallError::StreamSortOrder
+            | CallError::StreamRevisionFilter
+            | CallError::Method(_)
+            | CallError::Message(MessageError::Compressed(_)) => Code::Unimplemented,
+            CallError::DeadlineExceeded => Code::DeadlineExceeded,
+            CallError::Message(
+                MessageError::ReceivedTooLarge { .. } | MessageError::ReplyTooLarge { .. },
+            ) => Code::ResourceExhausted,
+            CallError::Message(MessageError::ConnectionFailed) => Code::Unavailable,
+            CallError::Message(_) | CallError::Internal => Code::Internal,
+        }
+    }
+}
+
+/// The code that etcd's servers send, which for two errors is not the one of the table.
+fn code_sent(error: EtcdError) -> Code {
+    match error {
+        EtcdError::RequestTooManyRequests | EtcdError::MemberNotEnoughStarted => Code::Unknown,
+        other => other.code(),
+    }
+}
+
+impl From<CallError> for Status {
+    fn from(error: CallError) -> Status {
+        // A text that does not change is not copied.
+        match error {
+            CallError::Etcd(named) => Status::new(code_sent(named), named.message()),
+            other => Status::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+impl From<RequestError> for CallError {
+    fn from(error: RequestError) -> CallError {
+        let named = match error {
+            RequestError::EmptyKey => EtcdError::EmptyKey,
+            RequestError::OperationUnset => EtcdError::KeyNotFound,
+            RequestError::ValueProvided => EtcdError::ValueProvided,
+            RequestError::LeaseProvided => EtcdError::LeaseProvided,
+            RequestError::TooManyOps => EtcdError::TooManyOps,
+            RequestError::DuplicateKey => EtcdError::DuplicateKey,
+            RequestError::InvalidSortOption => EtcdError::InvalidSortOption,
+            RequestError::StreamSortOrder => return CallError::StreamSortOrder,
+            RequestError::StreamRevisionFilter => return CallError::StreamRevisionFilter,
+        };
+        CallError::Etcd(named)
+    }
+}
+
+impl From<CommandError> for CallError {
+    fn from(error: CommandError) -> CallError {
+        let named = match error {
+            CommandError::Compacted => EtcdError::Compacted,
+            CommandError::FutureRevision => EtcdError::FutureRev,
+            CommandError::KeyNotFound => EtcdError::KeyNotFound,
+            CommandError::LeaseNotFound => EtcdError::LeaseNotFound,
+            CommandError::MemberNotFound => EtcdError::MemberNotFound,
+            CommandError::Invalid(error) => return error.into(),
+            // The request was decoded before it was proposed.
+            CommandError::Malformed => return CallError::Internal,
+        };
+        CallError::Etcd(named)
+    }
+}
+
+impl From<ProposeError> for CallError {
+    fn from(error: ProposeError) -> CallError {
+        CallError::Etcd(match error {
+            ProposeError::TooManyRequests => EtcdError::RequestTooManyRequests,
+            ProposeError::NoSpace => EtcdError::NoSpace,
+            ProposeError::Timeout => EtcdError::Timeout,
+            ProposeError::TimeoutLeaderFailed => EtcdError::TimeoutDueToLeaderFail,
+            ProposeError::TimeoutConnectionLost => EtcdError::TimeoutDueToConnectionLost,
+            ProposeError::LeaderChanged => EtcdError::LeaderChanged,
+            ProposeError::Stopped => EtcdError::Stopped,
+            ProposeError::Command(error) => return error.into(),
+        })
+    }
+}
+
+impl From<ReadBarrierError> for CallError {
+    fn from(error: ReadBarrierError) -> CallError {
+        CallError::Etcd(match error {
+            ReadBarrierError::TooManyRequests => EtcdError::RequestTooManyRequests,
+            ReadBarrierError::Timeout => EtcdError::Timeout,
+            ReadBarrierError::TimeoutApplying => EtcdError::TimeoutWaitAppliedIndex,
+            ReadBarrierError::Stopped => EtcdError::Stopped,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(error: impl Into<CallError>) -> (i32, String) {
+        let status = Status::from(error.into());
+        (status.code() as i32, status.message().to_owned())
+    }
+
+    // Written out, and not taken from the table that is tested.
+    #[test]
+    fn every_error_that_kv_can_raise_has_etcds_code_and_text() {
+        use CommandError as C;
+        use ProposeError as P;
+        use ReadBarrierError as B;
+        use RequestError as R;
+        let cases: [(CallError, i32, &str); 27] = [
+            (R::EmptyKey.into(), 3, "etcdserver: key is not provided"),
+            (R::OperationUnset.into(), 3, "etcdserver: key not found"),
+            (R::ValueProvided.into(), 3, "etcdserver: value is provided"),
+            (R::LeaseProvided.into(), 3, "etcdserver: lease is provided"),
+            (R::TooManyOps.into(), 3, "etcdserver: too many operations in txn request"),
+            (R::DuplicateKey.into(), 3, "etcdserver: duplicate key given in txn request"),
+            (R::InvalidSortOption.into(), 3, "etcdserver: invalid sort option"),
+            (R::StreamSortOrder.into(), 12, "RangeStream does not support custom sort orders"),
+            (R::StreamRevisionFilter.into(), 12, "RangeStream does not support revision filters"),
+            (C::Compacted.into(), 11, "etcdserver: mvcc: required revision has been compacted"),
+            (
+                C::FutureRevision.into(),
+                11,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (C::KeyNotFound.into(), 3, "etcdserver: key not found"),
+            (C::LeaseNotFound.into(), 5, "etcdserver: requested lease not found"),
+            (C::MemberNotFound.into(), 5, "etcdserver: member not found"),
+            (C::Invalid(R::EmptyKey).into(), 3, "etcdserver: key is not provided"),
+            (P::TooManyRequests.into(), 2, "etcdserver: too many requests"),
+            (P::NoSpace.into(), 8, "etcdserver: mvcc: database space exceeded"),
+            (P::Timeout.into(), 14, "etcdserver: request timed out"),
+            (
+                P::TimeoutLeaderFailed.into(),
+                14,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
+            (
+                P::TimeoutConnectionLost.into(),
+                14,
+                "etcdserver: request timed out, possibly due to connection lost",
+            ),
+            (P::LeaderChanged.into(), 14, "etcdserver: leader changed"),
+            (P::Stopped.into(), 14, "etcdserver: server stopped"),
+            (
+                P::Command(C::Compacted).into(),
+                11,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (B::TooManyRequests.into(), 2, "etcdserver: too many requests"),
+            (B::Timeout.into(), 14, "etcdserver: request timed out"),
+            (
+                B::TimeoutApplying.into(),
+                14,
+                "etcdserver: request timed out, waiting for the applied index took too long",
+            ),
+            (B::Stopped.into(), 14, "etcdserver: server stopped"),
+        ];
+        for (error, code, text) in cases {
+            assert_eq!(sent(error), (code, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_calls_are_refused_with_before_a_handler_sees_them_is_etcds_too() {
+        use EtcdError as E;
+        let cases: [(CallError, i32, &str); 11] = [
+            (E::InvalidClientApiVersion.into(), 3, "etcdserver: invalid client api version"),
+            (E::NoLeader.into(), 14, "etcdserver: no leader"),
+            (E::NotSupportedForLearner.into(), 9, "etcdserver: rpc not supported for learner"),
+            (E::RequestTooLarge.into(), 3, "etcdserver: request is too large"),
+            (E::RequestTooManyRequests.into(), 2, "etcdserver: too many requests"),
+            (CallError::DeadlineExceeded, 4, "context deadline exceeded"),
+            (
+                MessageError::ReceivedTooLarge { bytes: 9, bytes_max: 8 }.into(),
+                8,
+                "grpc: received message larger than max (9 vs. 8)",
+            ),
+            (
+                MessageError::ReplyTooLarge { bytes: 9, bytes_max: 8 }.into(),
+                8,
+                "grpc: trying to send message larger than max (9 vs. 8)",
+            ),
+            (
+                MessageError::Compressed("gzip".to_owned()).into(),
+                12,
+                "grpc: Decompressor is not installed for grpc-encoding \"gzip\"",
+            ),
+            (
+                MethodError::NotServed("etcdserverpb.Lease/LeaseGrant".to_owned()).into(),
+                12,
+                "kvorum does not serve etcdserverpb.Lease/LeaseGrant yet",
+            ),
+            (MethodError::UnknownService("a.B".to_owned()).into(), 12, "unknown service a.B"),
+        ];
+        for (error, code, text) in cases {
+            assert_eq!(sent(error), (code, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn only_etcds_two_accidents_leave_with_another_code_than_the_table_has() {
+        let differing: Vec<_> =
+            EtcdError::ALL.iter().filter(|error| code_sent(**error) != error.code()).collect();
+        assert_eq!(
+            differing,
+            [&EtcdError::MemberNotEnoughStarted, &EtcdError::RequestTooManyRequests]
+        );
+    }
+}

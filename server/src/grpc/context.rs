@@ -1,0 +1,202 @@
+//! What every call needs: the member, its limits, and the rules that hold for all calls alike.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+use kvorum_consensus::{FatalError, Leadership, Status};
+use kvorum_machine::{MachineReader, RangeError};
+use kvorum_mvcc as mvcc;
+use kvorum_mvcc::StoreError;
+use kvorum_proto::entry::CommandKind;
+use kvorum_proto::errors::EtcdError;
+use kvorum_proto::wire::ResponseHeader;
+use kvorum_types::{ClusterId, MemberId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tracing::error;
+
+use super::receive::Budget;
+use crate::CoreMember;
+use crate::config::Limits;
+use crate::errors::CallError;
+
+/// The most calls open at once, of all clients together. Each holds a task and its buffers.
+const CALLS_MAX: usize = 65_536;
+
+/// The most reads of many keys at work at once. Each has a thread for itself.
+const LARGE_READS_MAX: usize = 8;
+
+/// What a message may be longer than a request, so that the request's own limit is what a client runs into.
+const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// What etcd's log has around a request; the limit on requests counts it.
+const REQUEST_OVERHEAD_BYTES: usize = 18;
+
+const HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
+const CLIENT_API_VERSION: HeaderName = HeaderName::from_static("client-api-version");
+
+/// What clients are served from.
+pub(crate) struct Context {
+    member: CoreMember,
+    limits: Limits,
+    election_timeout: Duration,
+    member_id: MemberId,
+    cluster_id: ClusterId,
+    leadership: watch::Receiver<Leadership>,
+    calls: Arc<Semaphore>,
+    large_reads: Arc<Semaphore>,
+    receiving: Budget,
+    panic_count: AtomicU64,
+}
+
+impl Context {
+    /// Serves from `member`.
+    pub(crate) fn new(member: CoreMember, limits: Limits, election_timeout: Duration) -> Context {
+        let status = member.status();
+        Context {
+            leadership: member.watch_status(),
+            member,
+            limits,
+            election_timeout,
+            member_id: status.id,
+            cluster_id: status.cluster,
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            large_reads: Arc::new(Semaphore::new(LARGE_READS_MAX)),
+            receiving: Budget::default(),
+            panic_count: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(super) fn election_timeout(&self) -> Duration {
+        self.election_timeout
+    }
+
+    pub(super) fn receiving(&self) -> &Budget {
+        &self.receiving
+    }
+
+    pub(super) fn message_bytes_max(&self) -> usize {
+        self.limits.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES)
+    }
+
+    /// The state, as it was last published.
+    pub(crate) fn reader(&self) -> &MachineReader {
+        self.member.reader()
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.member.status()
+    }
+
+    /// Who leads, as far as this member can tell.
+    pub(crate) fn leader(&self) -> Option<MemberId> {
+        self.leadership.borrow().leader
+    }
+
+    /// Whether this member has no vote.
+    pub(crate) fn is_learner(&self) -> bool {
+        let members = self.reader().members();
+        let own = members.binary_search_by_key(&self.member_id, |member| member.id);
+        own.ok().and_then(|place| members.get(place)).is_some_and(|member| member.is_learner)
+    }
+
+    /// A place for one more call, held until it is answered.
+    pub(super) fn enter(&self) -> Result<SemaphorePermit<'_>, CallError> {
+        self.calls.try_acquire().map_err(|_| EtcdError::RequestTooManyRequests.into())
+    }
+
+    /// The same for a call whose messages go on after its handler has returned.
+    pub(super) fn enter_stream(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        self.calls.clone().try_acquire_owned().map_err(|_| EtcdError::RequestTooManyRequests.into())
+    }
+
+    /// A place for one more read of many keys.
+    pub(super) async fn enter_large_read(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        self.large_reads.clone().acquire_owned().await.map_err(|_| EtcdError::Stopped.into())
+    }
+
+    /// Checks what etcd checks before any handler. `serves_learner` tells whether a member without a vote may answer.
+    pub(super) fn admit(&self, headers: &HeaderMap, serves_learner: bool) -> Result<(), CallError> {
+        if !serves_learner && self.is_learner() {
+            return Err(EtcdError::NotSupportedForLearner.into());
+        }
+        if let Some(version) = headers.get(CLIENT_API_VERSION)
+            && str::from_utf8(version.as_bytes()).is_err()
+        {
+            return Err(EtcdError::InvalidClientApiVersion.into());
+        }
+        if requires_leader(headers) && self.leader().is_none() {
+            return Err(EtcdError::NoLeader.into());
+        }
+        Ok(())
+    }
+
+    /// Returns once this member's state holds everything acknowledged anywhere before the call.
+    pub(crate) async fn read_barrier(&self) -> Result<(), CallError> {
+        Ok(self.member.read_barrier().await?)
+    }
+
+    /// Proposes a request in the client's own bytes.
+    pub(super) async fn propose(
+        &self,
+        kind: CommandKind,
+        request: bytes::Bytes,
+    ) -> Result<kvorum_machine::Reply, CallError> {
+        let bytes = request.len().saturating_add(REQUEST_OVERHEAD_BYTES);
+        if bytes > self.limits.max_request_bytes {
+            return Err(EtcdError::RequestTooLarge.into());
+        }
+        Ok(self.member.propose(kind, request).await?)
+    }
+
+    /// Adds to a header what only the server knows.
+    pub(super) fn fill(&self, header: &mut Option<ResponseHeader>) {
+        let header = header.get_or_insert_default();
+        header.cluster_id = self.cluster_id.0;
+        header.member_id = self.member_id.0;
+        header.raft_term = self.leadership.borrow().term;
+    }
+
+    /// The header of an answer given at `revision`; 0 for answers that have none.
+    pub(super) fn header(&self, revision: i64) -> Option<ResponseHeader> {
+        let mut header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
+        self.fill(&mut header);
+        header
+    }
+
+    /// What a read's error is to the client. A store in doubt stops the member.
+    pub(crate) fn range_error(&self, error: RangeError) -> CallError {
+        match error {
+            RangeError::Compacted => EtcdError::Compacted.into(),
+            RangeError::FutureRevision => EtcdError::FutureRev.into(),
+            RangeError::Invalid(error) => error.into(),
+            RangeError::Store(mvcc::ReadError::Backend(error)) => {
+                self.member.fail(FatalError::Store(StoreError(error).into()));
+                EtcdError::Stopped.into()
+            }
+            RangeError::Store(_) => CallError::Internal,
+        }
+    }
+
+    /// The same for what the store itself answers.
+    pub(crate) fn read_error(&self, error: mvcc::ReadError) -> CallError {
+        self.range_error(error.into())
+    }
+
+    /// Notes that a handler panicked. It cost only its own call: what changes state is proposed as a whole.
+    pub(super) fn note_panic(&self) -> CallError {
+        let panic_count = self.panic_count.fetch_add(1, Ordering::Relaxed) + 1;
+        error!(panic_count, "a request handler panicked");
+        CallError::Internal
+    }
+}
+
+/// Whether the client wants no answer from a member that knows no leader.
+pub(super) fn requires_leader(headers: &HeaderMap) -> bool {
+    headers.get(HAS_LEADER).is_some_and(|value| value.as_bytes() == b"true")
+}

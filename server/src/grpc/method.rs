@@ -1,0 +1,116 @@
+//! Which call a path names.
+
+use crate::errors::MethodError;
+
+/// A call that is served here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Method {
+    Range,
+    RangeStream,
+    Put,
+    DeleteRange,
+    Txn,
+    Compact,
+    MemberList,
+    Status,
+    HashKv,
+}
+
+impl Method {
+    /// The method of that path. The frequent ones come first.
+    pub(super) fn of(path: &str) -> Option<Method> {
+        Some(match path {
+            "/etcdserverpb.KV/Range" => Method::Range,
+            "/etcdserverpb.KV/Put" => Method::Put,
+            "/etcdserverpb.KV/Txn" => Method::Txn,
+            "/etcdserverpb.KV/DeleteRange" => Method::DeleteRange,
+            "/etcdserverpb.KV/RangeStream" => Method::RangeStream,
+            "/etcdserverpb.KV/Compact" => Method::Compact,
+            "/etcdserverpb.Cluster/MemberList" => Method::MemberList,
+            "/etcdserverpb.Maintenance/Status" => Method::Status,
+            "/etcdserverpb.Maintenance/HashKV" => Method::HashKv,
+            _ => return None,
+        })
+    }
+}
+
+/// Every RPC of etcd's that is not served yet. Those of KV all are.
+#[rustfmt::skip]
+static UNSERVED: &[(&str, &[&str])] = &[
+    ("etcdserverpb.KV", &[]),
+    ("etcdserverpb.Watch", &["Watch"]),
+    ("etcdserverpb.Lease", &["LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"]),
+    ("etcdserverpb.Cluster", &["MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"]),
+    ("etcdserverpb.Maintenance", &["Alarm", "Defragment", "Hash", "Snapshot", "MoveLeader", "Downgrade"]),
+    ("etcdserverpb.Auth", &[
+        "AuthEnable", "AuthDisable", "AuthStatus", "Authenticate", "UserAdd", "UserGet", "UserList", "UserDelete",
+        "UserChangePassword", "UserGrantRole", "UserRevokeRole", "RoleAdd", "RoleGet", "RoleList", "RoleDelete",
+        "RoleGrantPermission", "RoleRevokePermission",
+    ]),
+    ("v3lockpb.Lock", &["Lock", "Unlock"]),
+    ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
+];
+
+/// What to answer to a path that names nothing served.
+pub(super) fn refusal(path: &str) -> MethodError {
+    let Some((service, method)) = path.strip_prefix('/').and_then(|rest| rest.rsplit_once('/'))
+    else {
+        return MethodError::Malformed(path.to_owned());
+    };
+    match UNSERVED.iter().find(|(name, _)| *name == service) {
+        Some((_, methods)) if methods.contains(&method) => {
+            MethodError::NotServed(format!("{service}/{method}"))
+        }
+        Some(_) => {
+            MethodError::UnknownMethod { service: service.to_owned(), method: method.to_owned() }
+        }
+        None => MethodError::UnknownService(service.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvorum_proto::FILE_DESCRIPTOR_SET;
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    #[test]
+    fn every_rpc_of_etcds_is_served_or_refused_by_its_name() {
+        let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap().file;
+        let mut served_count = 0;
+        let mut refused_count = 0;
+        for file in &files {
+            for service in &file.service {
+                for method in &service.method {
+                    let name = format!("{}.{}/{}", file.package(), service.name(), method.name());
+                    let path = format!("/{name}");
+                    match Method::of(&path) {
+                        Some(_) => served_count += 1,
+                        None => {
+                            assert_eq!(refusal(&path), MethodError::NotServed(name));
+                            refused_count += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!((served_count, served_count + refused_count), (9, 49));
+        let listed_count: usize = UNSERVED.iter().map(|(_, methods)| methods.len()).sum();
+        assert_eq!(listed_count, refused_count);
+    }
+
+    #[test]
+    fn other_paths_are_refused_as_gos_grpc_does() {
+        let cases = [
+            ("/etcdserverpb.KV/Get", "unknown method Get for service etcdserverpb.KV"),
+            ("/etcdserverpb.Kv/Range", "unknown service etcdserverpb.Kv"),
+            ("/Range", "malformed method name: \"/Range\""),
+            ("/", "malformed method name: \"/\""),
+        ];
+        for (path, wanted) in cases {
+            assert_eq!(refusal(path).to_string(), wanted);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The client port's one entry: every request, gRPC or plain HTTP, comes in here.
+
+use std::error::Error;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response, Version};
+use http_body::Body;
+use kvorum_proto::api::etcdserverpb::{HashKvRequest, MemberListRequest, StatusRequest};
+use kvorum_proto::wire::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+};
+use prost::Message;
+use tokio::time::timeout;
+
+use super::context::{Context, requires_leader};
+use super::method::{self, Method};
+use super::reply::{self, ReplyBody};
+use super::standard::StandardServices;
+use super::{cluster, deadline, kv, maintenance, range_stream, receive};
+use crate::errors::{CallError, MessageError};
+use crate::http as plain;
+
+/// Answers what clients send.
+#[derive(Clone)]
+pub(crate) struct ClientService {
+    context: Arc<Context>,
+    standard: StandardServices,
+}
+
+impl ClientService {
+    /// Serves what `context` describes.
+    pub(crate) fn new(context: Context) -> ClientService {
+        ClientService { context: Arc::new(context), standard: StandardServices::new() }
+    }
+
+    /// Answers one request. A panic on the way costs only this request.
+    ///
+    /// Dropping the future gives the call up; what it has proposed may still be applied.
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<ReplyBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if !is_grpc(&request) {
+            return plain::answer(&self.context, request.method(), request.uri()).await;
+        }
+        match AssertUnwindSafe(self.call(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => reply::with_error(self.context.note_panic()),
+        }
+    }
+
+    async fn call<B>(&self, request: Request<B>) -> Response<ReplyBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let path = request.uri().path();
+        let Some(method) = Method::of(path) else {
+            if StandardServices::takes(path) {
+                return self.standard.answer(request).await;
+            }
+            return reply::with_error(method::refusal(path).into());
+        };
+        let (head, body) = request.into_parts();
+        let answer = self.dispatch(method, &head.headers, body);
+        let answered = match deadline::timeout(&head.headers) {
+            None => answer.await,
+            Some(left) => timeout(left, answer).await.unwrap_or(Err(CallError::DeadlineExceeded)),
+        };
+        answered.unwrap_or_else(reply::with_error)
+    }
+
+    async fn dispatch<B>(
+        &self,
+        method: Method,
+        headers: &HeaderMap,
+        body: B,
+    ) -> Result<Response<ReplyBody>, CallError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let context = &self.context;
+        let _place = context.enter()?;
+        let bytes_max = context.message_bytes_max();
+        let encoded = receive::message(body, headers, bytes_max, context.receiving()).await?;
+        if method == Method::RangeStream {
+            let request: RangeRequest = decode(&encoded)?;
+            context.admit(headers, false)?;
+            let requires_leader = requires_leader(headers);
+            let messages =
+                range_stream::range_stream(context.clone(), request, requires_leader).await?;
+            return Ok(reply::with_messages(messages));
+        }
+        self.unary(method, headers, encoded).await.map(reply::with_message)
+    }
+
+    /// Answers a call of one message with one.
+    async fn unary(
+        &self,
+        method: Method,
+        headers: &HeaderMap,
+        encoded: Bytes,
+    ) -> Result<Bytes, CallError> {
+        let context = &self.context;
+        match method {
+            // A stream is not answered with one message.
+            Method::RangeStream => Err(CallError::Internal),
+            Method::Range => {
+                let request: RangeRequest = decode(&encoded)?;
+                context.admit(headers, request.serializable)?;
+                kv::range(context, request).await
+            }
+            Method::Put => {
+                let request: PutRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                kv::put(context, &request, encoded).await
+            }
+            Method::Txn => {
+                let request: TxnRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                kv::txn(context, request, encoded).await
+            }
+            Method::DeleteRange => {
+                let request: DeleteRangeRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                kv::delete_range(context, &request, encoded).await
+            }
+            Method::Compact => {
+                let request: CompactionRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                kv::compact(context, &request, encoded).await
+            }
+            Method::MemberList => {
+                let request: MemberListRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                cluster::member_list(context, &request).await
+            }
+            Method::Status => {
+                let StatusRequest {} = decode(&encoded)?;
+                context.admit(headers, true)?;
+                maintenance::status(context)
+            }
+            Method::HashKv => {
+                let request: HashKvRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                maintenance::hash_kv(context, request).await
+            }
+        }
+    }
+}
+
+/// gRPC and plain HTTP share the port and are told apart by version and content type.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    request.version() == Version::HTTP_2
+        && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Decodes a request whose keys and values stay slices of what was received.
+fn decode<M: Message + Default>(encoded: &Bytes) -> Result<M, CallError> {
+    M::decode(encoded.clone()).map_err(|error| MessageError::Undecodable(error.to_string()).into())
+}
