@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test; ten are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test soak clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test churn clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,10 +36,12 @@ bench-peer: ## Measures kvorum beside etcd 3.5.1 and prints the table of ratios.
 	tests/bench/peer
 
 kill-test: ## Kills and restarts members N times under load (N=1000).
-	KVORUM_KILL_ROUNDS=$(N) $(CARGO) test --release -p kvorum-tests --test kill -- --nocapture
+	$(CARGO) build --release --workspace --bins
+	KVORUM_TEST_KILLS=$(N) $(CARGO) test --release -p kvorum-tests --test first_light -- kills --nocapture
 
-soak: ## Overwrites and compacts for five minutes and watches disk and memory level off.
-	KVORUM_SOAK_SECONDS=300 $(CARGO) test --release -p kvorum-tests --test soak -- --ignored --nocapture
+churn: ## Overwrites and compacts for five minutes; disk and memory must level off.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/churn
 
 clean-peers: ## Removes what compat and bench-peer fetched.
 	rm -rf .peers
