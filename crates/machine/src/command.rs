@@ -69,8 +69,8 @@ pub(crate) fn apply_entry(
     payload: Bytes,
     mine: Option<(MemberId, Incarnation)>,
 ) -> Result<Vec<BatchOutcome>, FatalError> {
-    let entry = Entry::decode(payload)
-        .map_err(|source| FatalError::MalformedEntry { position, source })?;
+    let entry =
+        Entry::decode(payload).map_err(|source| FatalError::MalformedEntry { position, source })?;
     check(&entry, position)?;
     let mut outcomes = Vec::new();
     for batch in entry.batches {

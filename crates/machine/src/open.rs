@@ -109,7 +109,9 @@ pub enum Refusal {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Neither the store nor any checkpoint reaches up to where the log begins: the state must come from another member.
-    #[error("the log is purged up to index {purged}, and nothing here holds the state at that index")]
+    #[error(
+        "the log is purged up to index {purged}, and nothing here holds the state at that index"
+    )]
     NeedsSnapshot {
         /// The last index purged.
         purged: u64,
@@ -242,8 +244,8 @@ fn rebuild(
         return Err(OpenError::NeedsSnapshot { purged });
     }
     let (number, backend) = stores.create()?;
-    let opened = mvcc::create(backend.clone(), stores.options.clone())
-        .map_err(StoreSetupError::Backend)?;
+    let opened =
+        mvcc::create(backend.clone(), stores.options.clone()).map_err(StoreSetupError::Backend)?;
     stores.switch_to(number, &backend)?;
     Ok((Origin::Nothing, opened, State::default()))
 }

@@ -154,7 +154,11 @@ fn passes_filters(record: &Record, request: &RangeRequest) -> bool {
         (min == 0 || revision >= min) && (max == 0 || revision <= max)
     };
     within(record.mod_revision(), request.min_mod_revision, request.max_mod_revision)
-        && within(record.create_revision(), request.min_create_revision, request.max_create_revision)
+        && within(
+            record.create_revision(),
+            request.min_create_revision,
+            request.max_create_revision,
+        )
 }
 
 /// A record as an answer carries it: the stored bytes themselves, wherever that is possible.

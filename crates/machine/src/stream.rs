@@ -42,7 +42,11 @@ pub struct Chunks<R> {
 
 impl<R: Read> Chunks<R> {
     /// Begins a stream over `view` that aims at chunks of `chunk_bytes`.
-    pub fn new(view: R, request: RangeRequest, chunk_bytes: usize) -> Result<Chunks<R>, RangeError> {
+    pub fn new(
+        view: R,
+        request: RangeRequest,
+        chunk_bytes: usize,
+    ) -> Result<Chunks<R>, RangeError> {
         validate::range_stream(&request)?;
         let keys = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
         let limit = range::limit_of(&request);

@@ -116,7 +116,10 @@ pub(crate) fn execute(
 /// What is to be done, in order, once all compares are decided.
 enum Step<'a> {
     /// A transaction begins, the outermost or a nested one.
-    Enter { succeeded: bool, operation_count: usize },
+    Enter {
+        succeeded: bool,
+        operation_count: usize,
+    },
     Range(&'a RangeRequest),
     Put(&'a PutRequest),
     DeleteRange(&'a DeleteRangeRequest),

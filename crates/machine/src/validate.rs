@@ -124,8 +124,7 @@ struct Level<'a> {
 
 impl<'a> Level<'a> {
     fn enter(request: &'a TxnRequest, ops_max: usize) -> Result<Level<'a>, RequestError> {
-        let longest =
-            request.compare.len().max(request.success.len()).max(request.failure.len());
+        let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
         let Some(nested_ops_max) = ops_max.checked_sub(longest) else {
             return Err(RequestError::TooManyOps);
         };

@@ -95,7 +95,7 @@ impl Checkpoints {
     }
 
     /// All durable checkpoints, the newest first.
-    pub(crate) fn newest_first(&self) -> Vec<CheckpointInfo> {
+    pub fn newest_first(&self) -> Vec<CheckpointInfo> {
         self.shared.files.lock().known.iter().rev().cloned().collect()
     }
 

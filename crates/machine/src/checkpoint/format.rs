@@ -15,8 +15,10 @@ const FORMAT_VERSION: u32 = 1;
 /// Magic, format version, length of the small state, position, revision, compaction revision.
 const HEADER_FIXED_BYTES: usize = MAGIC.len() + 2 * size_of::<u32>() + 4 * size_of::<u64>();
 const CRC_BYTES: usize = size_of::<u32>();
-/// Length, number, checksum.
-const CHUNK_HEAD_BYTES: usize = 3 * size_of::<u32>();
+const CHUNK_LENGTH_OFFSET: usize = 0;
+const CHUNK_NUMBER_OFFSET: usize = CHUNK_LENGTH_OFFSET + size_of::<u32>();
+const CHUNK_CRC_OFFSET: usize = CHUNK_NUMBER_OFFSET + size_of::<u32>();
+const CHUNK_HEAD_BYTES: usize = CHUNK_CRC_OFFSET + CRC_BYTES;
 /// A length of zero, the count of chunks, the length of the stream so far, the checksum of everything.
 const TRAILER_BYTES: usize = 2 * size_of::<u32>() + size_of::<u64>() + CRC_BYTES;
 
@@ -90,8 +92,7 @@ impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let state_bytes = u32::try_from(self.state.len()).unwrap_or(u32::MAX);
         assert!(self.state.len() <= STATE_BYTES_MAX, "a small state of {state_bytes} bytes");
-        let mut bytes =
-            Vec::with_capacity(HEADER_FIXED_BYTES + self.state.len() + CRC_BYTES);
+        let mut bytes = Vec::with_capacity(HEADER_FIXED_BYTES + self.state.len() + CRC_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes.extend_from_slice(&state_bytes.to_le_bytes());
@@ -109,17 +110,12 @@ impl Header {
 /// What stands before the payload of chunk `number`.
 pub(super) fn chunk_head(number: u32, payload: &[u8]) -> [u8; CHUNK_HEAD_BYTES] {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    assert!(
-        (1..=CHUNK_BYTES_MAX).contains(&payload.len()),
-        "a chunk of {} bytes",
-        payload.len()
-    );
+    assert!((1..=CHUNK_BYTES_MAX).contains(&payload.len()), "a chunk of {} bytes", payload.len());
     let mut head = [0; CHUNK_HEAD_BYTES];
-    let [length_at, number_at, crc_at] = [0, 4, 8];
-    head[length_at..number_at].copy_from_slice(&length.to_le_bytes());
-    head[number_at..crc_at].copy_from_slice(&number.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..crc_at]), payload);
-    head[crc_at..].copy_from_slice(&crc.to_le_bytes());
+    head[CHUNK_LENGTH_OFFSET..CHUNK_NUMBER_OFFSET].copy_from_slice(&length.to_le_bytes());
+    head[CHUNK_NUMBER_OFFSET..CHUNK_CRC_OFFSET].copy_from_slice(&number.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..CHUNK_CRC_OFFSET]), payload);
+    head[CHUNK_CRC_OFFSET..].copy_from_slice(&crc.to_le_bytes());
     head
 }
 
@@ -143,6 +139,8 @@ pub(crate) struct Scanner<'a> {
     path: &'a Path,
     file_bytes: u64,
     offset: u64,
+    /// Where the header, chunk or trailer begins that is being read.
+    part_offset: u64,
     /// The checksum of everything before `offset`.
     crc: u32,
     chunk_count: u32,
@@ -155,7 +153,8 @@ impl<'a> Scanner<'a> {
         path: &'a Path,
     ) -> Result<(Scanner<'a>, Header, State), CheckpointError> {
         let file_bytes = file.len().map_err(CheckpointError::io(path))?;
-        let mut scanner = Scanner { file, path, file_bytes, offset: 0, crc: 0, chunk_count: 0 };
+        let mut scanner =
+            Scanner { file, path, file_bytes, offset: 0, part_offset: 0, crc: 0, chunk_count: 0 };
         let header = scanner.header()?;
         let state = State::decode(&header.state)
             .map_err(|source| CheckpointError::State { path: path.to_owned(), source })?;
@@ -175,8 +174,8 @@ impl<'a> Scanner<'a> {
             return Err(self.corrupt("the small state is too long"));
         }
         let state = self.read(fixed.state_bytes)?;
-        let covered_crc = self.crc;
-        if self.read_u32()? != covered_crc {
+        let crc = self.crc;
+        if self.read_u32()? != crc {
             return Err(self.corrupt("the header's checksum does not match"));
         }
         // Only here, so that a damaged version number is called damage.
@@ -185,15 +184,16 @@ impl<'a> Scanner<'a> {
             return Err(CheckpointError::UnknownFormatVersion { path, found });
         }
         let FixedHeader { position, revision, compact_revision, .. } = fixed;
-        Ok(Header { position, revision, compact_revision, state: state.into() })
+        Ok(Header { position, revision, compact_revision, state })
     }
 
     /// The next chunk. None at the end, when the whole stream has been found intact.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Bytes>, CheckpointError> {
-        let length_bytes = self.read(size_of::<u32>())?;
-        let number_bytes = self.read(size_of::<u32>())?;
-        let length = ByteCursor::new(&length_bytes).take_u32().unwrap_or_default();
-        let number = ByteCursor::new(&number_bytes).take_u32().unwrap_or_default();
+        self.part_offset = self.offset;
+        let begin = self.read(CHUNK_CRC_OFFSET)?;
+        let mut cursor = ByteCursor::new(&begin);
+        let cut = |_: UnexpectedEnd| self.corrupt("the file is cut");
+        let (length, number) = (cursor.take_u32().map_err(cut)?, cursor.take_u32().map_err(cut)?);
         if number != self.chunk_count {
             return Err(self.corrupt("a chunk is missing"));
         }
@@ -204,26 +204,25 @@ impl<'a> Scanner<'a> {
         if length > CHUNK_BYTES_MAX {
             return Err(self.corrupt("a chunk is too long"));
         }
-        let crc = self.read_u32()?;
-        let payload = self.read(length)?;
-        let head_crc = crc32c::crc32c_append(crc32c::crc32c(&length_bytes), &number_bytes);
-        if crc32c::crc32c_append(head_crc, &payload) != crc {
+        let mut rest = self.read(CRC_BYTES.saturating_add(length))?;
+        let crc = rest.split_to(CRC_BYTES);
+        let crc = ByteCursor::new(&crc).take_u32().map_err(|_| self.corrupt("the file is cut"))?;
+        if crc32c::crc32c_append(crc32c::crc32c(&begin), &rest) != crc {
             return Err(self.corrupt("a chunk's checksum does not match"));
         }
         self.chunk_count = self.chunk_count.saturating_add(1);
-        Ok(Some(payload.into()))
+        Ok(Some(rest))
     }
 
     /// The rest of the trailer, whose first two fields have been read.
     fn trailer(&mut self) -> Result<(), CheckpointError> {
-        let begin = self.offset - 2 * size_of::<u32>() as u64;
         let stream_bytes = self.read(size_of::<u64>())?;
-        let stream_bytes = ByteCursor::new(&stream_bytes).take_u64().unwrap_or_default();
-        let stream_crc = self.crc;
-        if self.read_u32()? != stream_crc {
+        let stream_bytes = ByteCursor::new(&stream_bytes).take_u64().ok();
+        let crc = self.crc;
+        if self.read_u32()? != crc {
             return Err(self.corrupt("the checksum of the whole does not match"));
         }
-        if stream_bytes != begin {
+        if stream_bytes != Some(self.part_offset) {
             return Err(self.corrupt("the length of the whole does not match"));
         }
         if self.offset != self.file_bytes {
@@ -238,7 +237,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next `count` bytes. They are asked for only where the file has them, so that a damaged length costs nothing.
-    fn read(&mut self, count: usize) -> Result<Vec<u8>, CheckpointError> {
+    fn read(&mut self, count: usize) -> Result<Bytes, CheckpointError> {
         if self.file_bytes - self.offset < count as u64 {
             return Err(self.corrupt("the file is cut"));
         }
@@ -250,11 +249,11 @@ impl<'a> Scanner<'a> {
         }
         self.offset += count as u64;
         self.crc = crc32c::crc32c_append(self.crc, &bytes);
-        Ok(bytes)
+        Ok(bytes.into())
     }
 
     fn corrupt(&self, what: &'static str) -> CheckpointError {
-        CheckpointError::Corrupt { path: self.path.to_owned(), offset: self.offset, what }
+        CheckpointError::Corrupt { path: self.path.to_owned(), offset: self.part_offset, what }
     }
 }
 

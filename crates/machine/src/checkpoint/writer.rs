@@ -107,8 +107,10 @@ impl CheckpointWriter {
         let mut heads = Vec::with_capacity(blocks.len());
         for block in blocks {
             heads.push(format::chunk_head(self.chunk_count, block));
-            self.chunk_count =
-                self.chunk_count.checked_add(1).expect("a block has 64 KiB, a disk less than 256 TiB");
+            self.chunk_count = self
+                .chunk_count
+                .checked_add(1)
+                .expect("a block has 64 KiB, a disk less than 256 TiB");
         }
         let parts: Vec<&[u8]> =
             heads.iter().zip(blocks).flat_map(|(head, block)| [&head[..], &block[..]]).collect();
@@ -119,8 +121,9 @@ impl CheckpointWriter {
         let trailer = format::trailer(self.chunk_count, self.written_bytes, self.crc);
         self.write(&[&trailer])?;
         self.sync()?;
+        let info = self.shared.complete(&self.path, self.header.position)?;
         self.file = None;
-        self.shared.complete(&self.path, self.header.position)
+        Ok(info)
     }
 
     fn write(&mut self, parts: &[&[u8]]) -> Result<(), CheckpointError> {

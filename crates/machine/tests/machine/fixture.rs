@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kvorum_disk::FaultyDisk;
 use kvorum_machine::{
     BATCH_FORMAT_VERSION, BackendKind, BatchOutcome, COMMAND_FORMAT_VERSION, CheckpointError,
-    CheckpointInfo, Checkpoints, LogExtent, Machine, KeptStores, OpenError, Opened, Origin,
+    CheckpointInfo, Checkpoints, KeptStores, LogExtent, Machine, OpenError, Opened, Origin,
     Outcome, Payload, Pin, Progress, Refusal,
 };
 use kvorum_mvcc::{Maintainer, Options, View};
@@ -154,6 +154,8 @@ impl Fixture {
     pub fn maintain_up_to(&mut self, durable: Option<u64>) {
         for _ in 0..10_000 {
             if self.maintainer.step(durable, Duration::ZERO).expect("the store works").idle {
+                // What does not fill a block waits, were it not for this.
+                self.maintainer.flush_all(durable).expect("the store works");
                 return;
             }
         }

@@ -9,8 +9,9 @@ use std::path::Path;
 use bytes::Bytes;
 use goldenscript::{Context, Runner};
 use kvorum_machine::stream::Chunks;
-use kvorum_machine::{BackendKind, MemberSeed, Payload, txn, validate};
-use kvorum_machine::{Outcome, RequestError, range};
+use kvorum_machine::{
+    BackendKind, MemberSeed, Origin, Outcome, Payload, RequestError, range, txn, validate,
+};
 use kvorum_mvcc::Read;
 use kvorum_proto::entry::{CommandKind, MemberAttributes};
 use kvorum_proto::wire::{
@@ -19,7 +20,7 @@ use kvorum_proto::wire::{
     range_request::{SortOrder, SortTarget},
     request_op::Request,
 };
-use kvorum_types::MemberId;
+use kvorum_types::{MemberId, Position};
 use prost::Message;
 
 use crate::fixture::{self, Fixture, member_dir};
@@ -108,7 +109,10 @@ enum Command {
     Compact(i64),
     /// Sets the membership: `ID`, or `ID:learner`, for each member.
     Membership(#[arg(optional)] Vec<String>),
-    Attributes { id: u64, name: String },
+    Attributes {
+        id: u64,
+        name: String,
+    },
     Members,
     /// Runs the store's background work, as far as the log is durable.
     Maintain {
@@ -124,7 +128,10 @@ enum Command {
     RestartWithLogCut(u64),
     PowerLoss,
     /// Changes a byte of a file of the member.
-    Flip { path: String, offset: u64 },
+    Flip {
+        path: String,
+        offset: u64,
+    },
     /// Removes the stores behind the member's back.
     RemoveStores,
     /// Runs the member on a store that does not outlive it.
@@ -346,10 +353,19 @@ impl Script {
                 for refusal in &fixture.refused {
                     writeln!(out, "refused: {refusal}")?;
                 }
-                writeln!(out, "from {:?}, applied {:?}", fixture.origin, fixture.machine.applied())?;
+                let shown = |position: Option<Position>| match position {
+                    Some(position) => position.to_string(),
+                    None => "nothing".to_owned(),
+                };
+                let origin = match fixture.origin {
+                    Origin::Store => "the store".to_owned(),
+                    Origin::Checkpoint(position) => format!("the checkpoint at {position}"),
+                    Origin::Nothing => "nothing".to_owned(),
+                };
+                writeln!(out, "from {origin}, applied {}", shown(fixture.machine.applied()))?;
                 fixture.replay();
                 let (revision, applied) = (fixture.view().revision(), fixture.machine.applied());
-                writeln!(out, "after the log: revision {revision}, applied {applied:?}")?;
+                writeln!(out, "after the log: revision {revision}, applied {}", shown(applied))?;
                 self.fixture = Some(fixture);
                 Ok(out)
             }

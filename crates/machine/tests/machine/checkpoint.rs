@@ -1,0 +1,389 @@
+//! Checkpoints: what is written comes back, and nothing that was damaged does.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kvorum_disk::{Disk, FaultyDisk, OpKind};
+use kvorum_machine::{
+    BackendKind, CheckpointError, CheckpointInfo, Checkpoints, FatalError, KeptStores, LogExtent,
+    MemberSeed, OpenError, Origin, Payload, Progress, StoreSetupError,
+};
+use kvorum_mvcc::{RangeOptions, Read, View};
+use kvorum_types::{KeyRange, MemberId};
+
+use crate::fixture::{Fixture, files, member_dir, options, transfer, write_checkpoint};
+
+/// Some history: several keys in several generations, a compaction, members.
+fn populated(keys: usize) -> Fixture {
+    let mut fixture = Fixture::new();
+    let members = (1..=3)
+        .map(|id| MemberSeed {
+            id: MemberId(id),
+            name: format!("m{id}"),
+            peer_urls: vec![format!("http://m{id}:2380")],
+            is_learner: id == 3,
+        })
+        .collect();
+    fixture.apply(Payload::Membership { encoded: Bytes::from_static(b"engine"), members });
+    for number in 0..keys {
+        fixture.put(&format!("key{}", number % 7), &"x".repeat(number % 40)).unwrap();
+        if number % 5 == 4 {
+            fixture.delete(&format!("key{}", number % 3), "").unwrap();
+        }
+    }
+    let revision = fixture.view().revision();
+    fixture.compact(revision / 2).unwrap();
+    fixture
+}
+
+/// Everything that can be read, at every revision that can be read.
+fn contents(view: &View) -> Vec<String> {
+    let mut out = Vec::new();
+    for at in view.compact_revision().max(1)..=view.revision() {
+        let read = view.range(&KeyRange::all(), at, &RangeOptions::default()).unwrap();
+        out.push(format!("{at}: {:?}", read.records));
+    }
+    out.push(format!("{:?}", view.hash(0).unwrap()));
+    out
+}
+
+fn pinned_path() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoint_v1.ckpt")
+}
+
+#[test]
+fn what_is_written_comes_back() {
+    for keys in [0, 1, 40] {
+        let mut fixture = populated(keys);
+        let info = fixture.checkpoint().unwrap();
+        assert_eq!(Some(info.position), fixture.machine.applied());
+        assert_eq!(info.membership, fixture.machine.membership());
+        let wanted = contents(&fixture.view());
+        let members = fixture.machine.reader().members();
+
+        fixture.stores.numbers().into_iter().for_each(|number| fixture.stores.remove(number));
+        let restored = fixture.restart().unwrap();
+        assert_eq!(restored.origin, Origin::Checkpoint(info.position));
+        assert_eq!(contents(&restored.view()), wanted);
+        assert_eq!(restored.machine.reader().members(), members);
+        assert_eq!(restored.machine.membership(), info.membership);
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_the_state_it_was_pinned_at() {
+    let mut fixture = populated(200);
+    let wanted = contents(&fixture.view());
+    let pin = fixture.machine.pin().unwrap();
+    let position = pin.position();
+    let mut writer = fixture.checkpoints.writer(pin);
+    let info = loop {
+        match writer.step().unwrap() {
+            Progress::Done(info) => break info,
+            Progress::More { .. } => {
+                fixture.put("key1", "written meanwhile").unwrap();
+                fixture.maintain();
+            }
+        }
+    };
+    fixture.put("key1", "written after").unwrap();
+    let revision = fixture.view().revision();
+    fixture.compact(revision).unwrap();
+    fixture.maintain();
+    assert_eq!(info.position, position);
+
+    let mut other = Fixture::new();
+    let checkpoint = transfer(&fixture.checkpoints, &info, &other.checkpoints, 100).unwrap();
+    other.machine.install(checkpoint).unwrap();
+    assert_eq!(contents(&other.view()), wanted);
+}
+
+#[test]
+fn a_checkpoint_with_any_byte_flipped_or_missing_is_refused() {
+    let mut fixture = populated(9);
+    let info = fixture.checkpoint().unwrap();
+    let good = fixture.disk.contents(&info.path).unwrap();
+    assert!(fixture.checkpoints.verify(&info).is_ok());
+    let refused = |bytes: &[u8], what: &str| {
+        fixture.disk.set_contents(&info.path, bytes).unwrap();
+        let found = Checkpoints::find(Arc::new(fixture.disk.clone()), &member_dir()).unwrap();
+        // Either its header tells already, or reading it to the end does.
+        if let Some(info) = found.latest() {
+            let error = found.verify(&info).expect_err(what);
+            assert!(!matches!(error, CheckpointError::Io { .. }), "{what}: {error}");
+            assert!(found.latest().is_none(), "{what}");
+        }
+        let set_aside = info.path.with_extension("ckpt.refused");
+        assert_eq!(fixture.disk.contents(&set_aside).unwrap(), bytes, "{what}");
+    };
+    for place in 0..good.len() {
+        for mask in [0x01, 0x80] {
+            let mut bad = good.clone();
+            bad[place] ^= mask;
+            refused(&bad, &format!("byte {place} ^ {mask:#x}"));
+        }
+    }
+    for length in 0..good.len() {
+        refused(&good[..length], &format!("cut to {length}"));
+    }
+    refused(&[&good[..], b"\0"].concat(), "one byte more");
+    refused(&[&good[..], &good[..]].concat(), "twice");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_not_used_to_rebuild_from() {
+    let fixture = {
+        let mut fixture = populated(9);
+        fixture.checkpoint().unwrap();
+        fixture
+    };
+    let info = fixture.checkpoints.latest().unwrap();
+    let good = fixture.disk.contents(&info.path).unwrap();
+    let wanted = contents(&fixture.view());
+    for place in (0..good.len()).step_by(7) {
+        let disk = fixture.disk.fork();
+        disk.flip(&info.path, place as u64, 0x04).unwrap();
+        let stores = KeptStores::default();
+        let kept = BackendKind::Kept(stores.clone());
+        let log = fixture.log.clone();
+        let mut rebuilt = Fixture::with(disk.clone(), stores, kept, log, None).unwrap();
+        assert_eq!(rebuilt.origin, Origin::Nothing, "byte {place}");
+        rebuilt.replay();
+        assert_eq!(contents(&rebuilt.view()), wanted);
+
+        // With the beginning of the log gone, there is nothing to fall back on.
+        let opened = kvorum_machine::open(
+            Arc::new(disk),
+            &member_dir(),
+            BackendKind::Memory,
+            options(),
+            LogExtent { purged: Some(3), durable: Some(20) },
+        );
+        assert!(matches!(opened, Err(OpenError::NeedsSnapshot { purged: 3 })));
+    }
+}
+
+#[test]
+fn a_lost_state_comes_back_from_another_member() {
+    let mut leader = populated(30);
+    let info = leader.checkpoint().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new());
+    let log = LogExtent { purged: Some(10), durable: Some(12) };
+    let open = || {
+        let kind = BackendKind::Memory;
+        kvorum_machine::open(disk.clone(), &member_dir(), kind, options(), log)
+    };
+    assert!(matches!(open(), Err(OpenError::NeedsSnapshot { purged: 10 })));
+    let checkpoints = Checkpoints::find(disk.clone(), &member_dir()).unwrap();
+    transfer(&leader.checkpoints, &info, &checkpoints, 64).unwrap();
+    let opened = open().unwrap();
+    assert_eq!(opened.origin, Origin::Checkpoint(info.position));
+    assert_eq!(contents(&opened.machine.reader().store().view()), contents(&leader.view()));
+}
+
+#[test]
+fn a_transfer_is_the_same_bytes_whatever_the_pieces() {
+    let mut from = populated(30);
+    let info = from.checkpoint().unwrap();
+    for piece_bytes in [1, 13, 4096, 1 << 20] {
+        let to = Fixture::new();
+        let checkpoint = transfer(&from.checkpoints, &info, &to.checkpoints, piece_bytes).unwrap();
+        assert_eq!(checkpoint.position(), info.position);
+        assert_eq!(checkpoint.membership(), info.membership);
+        let copied = to.checkpoints.latest().unwrap();
+        assert_eq!(
+            to.disk.contents(&copied.path).unwrap(),
+            from.disk.contents(&info.path).unwrap()
+        );
+    }
+}
+
+#[test]
+fn a_transfer_that_breaks_off_or_is_damaged_leaves_nothing() {
+    let mut from = populated(30);
+    let info = from.checkpoint().unwrap();
+    let bytes = from.disk.contents(&info.path).unwrap();
+    let to = Fixture::new();
+    let before = files(&to.disk, &member_dir());
+
+    let mut receiver = to.checkpoints.receive().unwrap();
+    receiver.write(&bytes[..100]).unwrap();
+    drop(receiver);
+    assert_eq!(files(&to.disk, &member_dir()), before);
+
+    for bad in [&bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat(), b""] {
+        let mut receiver = to.checkpoints.receive().unwrap();
+        receiver.write(bad).unwrap();
+        assert!(matches!(receiver.finish(), Err(CheckpointError::Corrupt { .. })));
+        assert_eq!(files(&to.disk, &member_dir()), before);
+        assert!(to.checkpoints.latest().is_none());
+    }
+}
+
+#[test]
+fn an_install_switches_readers_and_leaves_held_views_on_the_old_store() {
+    let mut leader = populated(60);
+    let info = leader.checkpoint().unwrap();
+    let mut follower = Fixture::new();
+    follower.put("mine", "1").unwrap();
+    follower.maintain();
+    let reader = follower.machine.reader();
+    let old_view = reader.store().view();
+
+    let checkpoint = transfer(&leader.checkpoints, &info, &follower.checkpoints, 500).unwrap();
+    follower.machine.install(checkpoint).unwrap();
+    assert_eq!(follower.machine.applied(), Some(info.position));
+    assert_eq!(reader.applied(), Some(info.position));
+    assert_eq!(reader.members(), leader.machine.reader().members());
+    assert_eq!(contents(&reader.store().view()), contents(&leader.view()));
+    assert!(old_view.get(b"mine", 0).unwrap().is_some());
+    assert!(follower.view().get(b"mine", 0).unwrap().is_none());
+    assert_eq!(follower.stores.numbers(), [1, 2], "the old store is still read");
+
+    // From here on both apply the same.
+    drop(old_view);
+    follower.log.clone_from(&leader.log);
+    for fixture in [&mut leader, &mut follower] {
+        fixture.put("both", "2").unwrap();
+        fixture.maintain();
+    }
+    assert_eq!(contents(&follower.view()), contents(&leader.view()));
+    follower.put("more", "3").unwrap();
+    assert_eq!(follower.stores.numbers(), [2], "nobody reads the old store any more");
+
+    // The installed store is the one that a restart finds.
+    leader.put("more", "3").unwrap();
+    let follower = follower.restart().unwrap();
+    assert_eq!(follower.origin, Origin::Store);
+    assert_eq!(contents(&follower.view()), contents(&leader.view()));
+}
+
+#[test]
+fn a_checkpoint_that_is_not_ahead_is_not_installed() {
+    let mut leader = populated(10);
+    let info = leader.checkpoint().unwrap();
+    let checkpoint = leader.checkpoints.verify(&info).unwrap();
+    assert!(matches!(leader.machine.install(checkpoint), Err(FatalError::OutOfOrder { .. })));
+    assert!(matches!(
+        leader.machine.apply(crate::fixture::position(99), Payload::Blank, None),
+        Err(FatalError::Stopped)
+    ));
+}
+
+#[test]
+fn damage_that_comes_between_verifying_and_installing_is_found() {
+    let mut leader = populated(60);
+    let info = leader.checkpoint().unwrap();
+    let length = info.bytes;
+    for place in (0..length).step_by(31) {
+        let mut follower = Fixture::new();
+        follower.put("mine", "1").unwrap();
+        let checkpoint = transfer(&leader.checkpoints, &info, &follower.checkpoints, 500).unwrap();
+        follower.disk.flip(checkpoint.path(), place, 0x08).unwrap();
+        let error = follower.machine.install(checkpoint).unwrap_err();
+        assert!(matches!(error, FatalError::Install(StoreSetupError::Checkpoint(_))), "{error}");
+        assert_eq!(follower.stores.numbers(), [1], "what was begun is removed");
+        let follower = follower.restart().unwrap();
+        assert!(follower.view().get(b"mine", 0).unwrap().is_some());
+    }
+}
+
+#[test]
+fn the_newest_two_are_kept() {
+    let mut fixture = Fixture::new();
+    let mut infos: Vec<CheckpointInfo> = Vec::new();
+    for number in 0..5 {
+        fixture.put("a", &number.to_string()).unwrap();
+        infos.push(fixture.checkpoint().unwrap());
+    }
+    let dir = member_dir().join("checkpoint");
+    let names: Vec<String> = files(&fixture.disk, &dir).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["00000000000000000003.ckpt", "00000000000000000004.ckpt"]);
+    assert_eq!(fixture.checkpoints.latest().unwrap().position, infos[4].position);
+
+    // One that is being sent can be sent to its end.
+    let reader = fixture.checkpoints.open(&infos[3]).unwrap();
+    for number in 0..3 {
+        fixture.put("a", &number.to_string()).unwrap();
+        fixture.checkpoint().unwrap();
+    }
+    assert_eq!(reader.read_at(0, usize::MAX).unwrap().len() as u64, infos[3].bytes);
+    assert!(reader.read_at(infos[3].bytes, 10).unwrap().is_empty());
+}
+
+#[test]
+fn a_second_checkpoint_of_the_same_position_replaces_the_first() {
+    let mut fixture = populated(3);
+    let first = fixture.checkpoint().unwrap();
+    let second = fixture.checkpoint().unwrap();
+    assert_eq!(first.path, second.path);
+    assert_eq!(files(&fixture.disk, &member_dir().join("checkpoint")).len(), 1);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_one_before() {
+    let mut fixture = populated(20);
+    let first = fixture.checkpoint().unwrap();
+    fixture.put("a", "1").unwrap();
+    let dir = member_dir().join("checkpoint");
+    for kind in [OpKind::Create, OpKind::Write, OpKind::Sync, OpKind::Rename] {
+        fixture.disk.fail_nth(Some(kind), 1, io::ErrorKind::Other);
+        let pin = fixture.machine.pin().unwrap();
+        let error = write_checkpoint(&fixture.checkpoints, pin).unwrap_err();
+        assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+        assert_eq!(files(&fixture.disk, &dir).len(), 1, "after a failed {kind:?}");
+        assert_eq!(fixture.checkpoints.latest().unwrap().position, first.position);
+        assert!(fixture.checkpoints.verify(&first).is_ok());
+    }
+    assert!(fixture.checkpoint().unwrap().position > first.position);
+}
+
+#[test]
+fn a_full_disk_ends_a_checkpoint_and_takes_nothing() {
+    let mut fixture = populated(20);
+    let first = fixture.checkpoint().unwrap();
+    fixture.put("a", &"large".repeat(1000)).unwrap();
+    fixture.disk.set_capacity(Some(3000));
+    let pin = fixture.machine.pin().unwrap();
+    let Err(CheckpointError::Io { source, .. }) = write_checkpoint(&fixture.checkpoints, pin)
+    else {
+        panic!("the disk is full");
+    };
+    assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(files(&fixture.disk, &member_dir().join("checkpoint")).len(), 1);
+    assert_eq!(fixture.checkpoints.latest().unwrap().position, first.position);
+
+    fixture.put("b", "reads and writes go on").unwrap();
+    fixture.disk.set_capacity(None);
+    assert!(fixture.checkpoint().unwrap().position > first.position);
+}
+
+/// Set `UPDATE_GOLDENFILES` to write the example anew. Then the format has changed, and needs another version.
+#[test]
+fn the_format_is_the_pinned_one() {
+    let mut fixture = populated(12);
+    let info = fixture.checkpoint().unwrap();
+    let bytes = fixture.disk.contents(&info.path).unwrap();
+    if std::env::var_os("UPDATE_GOLDENFILES").is_some() {
+        std::fs::write(pinned_path(), &bytes).unwrap();
+    }
+    let pinned = std::fs::read(pinned_path()).unwrap();
+    assert_eq!(bytes, pinned, "a checkpoint of this state is written otherwise than before");
+
+    let disk = FaultyDisk::new();
+    let dir = member_dir().join("checkpoint");
+    disk.create_dir_all(&dir).unwrap();
+    disk.set_contents(&dir.join("00000000000000000015.ckpt"), &pinned).unwrap();
+    let opened = kvorum_machine::open(
+        Arc::new(disk),
+        &member_dir(),
+        BackendKind::Memory,
+        options(),
+        LogExtent::default(),
+    )
+    .unwrap();
+    assert_eq!(opened.origin, Origin::Checkpoint(info.position));
+    assert_eq!(contents(&opened.machine.reader().store().view()), contents(&fixture.view()));
+}
