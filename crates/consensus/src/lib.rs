@@ -1,1 +1,72 @@
-//! placeholder
+//! One member of the Raft group: the openraft engine driven over the write-ahead log, the state machine and a transport;
+//! proposals, linearizable reads, snapshots, leadership.
+//!
+//! This crate must never know what a client of the server is: it takes requests as bytes and gives back outcomes.
+//!
+//! # Rooms
+//!
+//! ```text
+//! member                                  what the server sees
+//!   proposals -> proposer -> engine       writes, and back through applier
+//!   reads -> rounds -> engine             linearizable reads
+//!   serve, install                        what other members ask
+//!   network, calls, peers                 what is asked of other members
+//!   log, state_machine                    the engine's doors to write-ahead log and state
+//!   applier, checkpoints, work            what runs on workers
+//!   leadership, voters                    who leads, and whether anyone has to be asked
+//!   start, rebuild, bootstrap, transfer   the rare moments of a member's life
+//! ```
+//!
+//! The engine and everything asynchronous live on one runtime, the one [`Member::start`] is called on, and no file is
+//! touched on it. What may block is a [`Worker`]; whoever embeds a member runs each on a thread of its own.
+
+mod errors;
+mod member;
+mod settings;
+mod status;
+mod transport;
+mod worker;
+
+mod proposals;
+mod proposer;
+mod reads;
+mod rounds;
+mod ticket;
+
+mod applier;
+mod checkpoints;
+mod codec;
+mod log;
+mod membership;
+mod state_machine;
+mod types;
+mod work;
+
+mod addresses;
+mod calls;
+mod install;
+mod network;
+mod peers;
+mod serve;
+mod snapshot_receive;
+mod snapshot_send;
+
+mod bootstrap;
+mod clock;
+mod leadership;
+mod rebuild;
+mod runtime;
+mod shared;
+mod start;
+mod stop;
+mod tasks;
+mod transfer;
+mod voters;
+
+pub use errors::{FatalError, ProposeError, ReadBarrierError, StartError, TransferError};
+pub use member::Member;
+pub use runtime::{Runtime, TokioRuntime};
+pub use settings::{InitialMember, Limits, Settings, Start};
+pub use status::{Leadership, Status};
+pub use transport::{Lane, MESSAGE_BYTES_MAX, PipeRx, PipeTx, Transport};
+pub use worker::{Bell, Step, Worker, Workers};

@@ -1,0 +1,173 @@
+//! The worker that reads and writes checkpoint files, so that nobody else waits for them.
+//!
+//! It writes checkpoints in small steps, and between two steps does what transfers of snapshots ask of it.
+
+use std::io;
+use std::sync::Arc;
+
+use kvorum_machine::{
+    Checkpoint, CheckpointError, CheckpointInfo, CheckpointWriter, Checkpoints, Pin, Progress,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::errors::FatalError;
+use crate::stop::Stop;
+use crate::worker::{Bell, Step};
+
+/// How many jobs of transfers wait before those who ask have to.
+const JOBS_MAX: usize = 16;
+
+/// A snapshot, to the engine: what is in a file of this member's.
+pub(crate) enum SnapshotData {
+    /// Written here, to be sent.
+    Own(CheckpointInfo),
+    /// Received and verified, to be installed.
+    Received(Checkpoint),
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Lets transfers use the worker.
+#[derive(Clone)]
+pub(crate) struct Transfers {
+    pub(crate) checkpoints: Checkpoints,
+    jobs: mpsc::Sender<Job>,
+    bell: Bell,
+}
+
+impl Transfers {
+    /// Runs `job` on the worker.
+    pub(crate) async fn run<A: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> A + Send + 'static,
+    ) -> io::Result<A> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || io::Error::other("the worker for checkpoints has stopped");
+        let job: Job = Box::new(move || drop(answer.send(job())));
+        self.jobs.send(job).await.map_err(|_| gone())?;
+        self.bell.ring();
+        answered.await.map_err(|_| gone())
+    }
+}
+
+/// Where the applier asks for checkpoints, and the engine learns of them.
+pub(crate) struct Schedule {
+    checkpoints: Checkpoints,
+    next: Mutex<Next>,
+    bell: Bell,
+    /// A checkpoint has become durable.
+    done: Notify,
+}
+
+enum Next {
+    Idle,
+    Wanted(Box<Pin>),
+    UnderWay,
+}
+
+impl Schedule {
+    /// Asks for a checkpoint of what is pinned. False while one is under way: then nothing is pinned for long.
+    pub(crate) fn want(&self, pin: impl FnOnce() -> Option<Pin>) -> bool {
+        let mut next = self.next.lock();
+        if !matches!(*next, Next::Idle) {
+            return false;
+        }
+        let Some(pin) = pin() else { return false };
+        *next = Next::Wanted(Box::new(pin));
+        drop(next);
+        self.bell.ring();
+        true
+    }
+
+    /// Waits until a checkpoint has become durable.
+    pub(crate) async fn done(&self) {
+        self.done.notified().await;
+    }
+
+    pub(crate) fn latest(&self) -> Option<CheckpointInfo> {
+        self.checkpoints.latest()
+    }
+}
+
+/// The worker.
+pub(crate) struct Checkpointer {
+    schedule: Arc<Schedule>,
+    jobs: mpsc::Receiver<Job>,
+    writer: Option<CheckpointWriter>,
+    stop: Arc<Stop>,
+}
+
+pub(crate) fn new(
+    checkpoints: Checkpoints,
+    bell: Bell,
+    stop: Arc<Stop>,
+) -> (Checkpointer, Arc<Schedule>, Transfers) {
+    let (jobs_tx, jobs) = mpsc::channel(JOBS_MAX);
+    let schedule = Arc::new(Schedule {
+        checkpoints: checkpoints.clone(),
+        next: Mutex::new(Next::Idle),
+        bell: bell.clone(),
+        done: Notify::new(),
+    });
+    let transfers = Transfers { checkpoints, jobs: jobs_tx, bell };
+    let checkpointer = Checkpointer { schedule: schedule.clone(), jobs, writer: None, stop };
+    (checkpointer, schedule, transfers)
+}
+
+impl Checkpointer {
+    pub(crate) fn step(&mut self) -> Step {
+        if self.stop.are_workers_stopped() {
+            // Those who wait for a job learn that it is dropped.
+            self.jobs.close();
+            while self.jobs.try_recv().is_ok() {}
+            self.writer = None;
+            return Step::Stopped;
+        }
+        let job = self.jobs.try_recv();
+        let had_job = job.is_ok();
+        if let Ok(job) = job {
+            job();
+        }
+        let wrote = self.write();
+        if had_job || wrote { Step::Again } else { Step::Wait(None) }
+    }
+
+    /// One step of the checkpoint under way. Whether there is one.
+    fn write(&mut self) -> bool {
+        if self.writer.is_none() {
+            let mut next = self.schedule.next.lock();
+            match std::mem::replace(&mut *next, Next::Idle) {
+                Next::Wanted(pin) => {
+                    *next = Next::UnderWay;
+                    self.writer = Some(self.schedule.checkpoints.writer(*pin));
+                }
+                other => *next = other,
+            }
+        }
+        let Some(writer) = &mut self.writer else { return false };
+        let ended = match writer.step() {
+            Ok(Progress::More { .. }) => return true,
+            Ok(Progress::Done(info)) => {
+                tracing::info!(position = %info.position, bytes = info.bytes, "checkpoint written");
+                self.schedule.done.notify_one();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        self.writer = None;
+        *self.schedule.next.lock() = Next::Idle;
+        match ended {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "no room for a checkpoint: it is tried again later");
+            }
+            Err(error) => self.stop.fail(FatalError::Checkpoint(Arc::new(error))),
+            Ok(()) => {}
+        }
+        true
+    }
+}
+
+fn is_full(error: &CheckpointError) -> bool {
+    matches!(error, CheckpointError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+}

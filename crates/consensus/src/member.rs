@@ -1,0 +1,132 @@
+//! One member, as the server sees it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kvorum_machine::{MachineReader, Reply};
+use kvorum_proto::entry::CommandKind;
+use kvorum_types::{Incarnation, MemberId};
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::watch;
+
+use crate::errors::{FatalError, ProposeError, ReadBarrierError, StartError, TransferError};
+use crate::runtime::Runtime;
+use crate::serve::serve;
+use crate::settings::Start;
+use crate::shared::Shared;
+use crate::start::{Started, start};
+use crate::status::{Leadership, Status};
+use crate::transfer::transfer;
+use crate::transport::{Lane, Transport};
+use crate::worker::Workers;
+
+/// One member of the group. Clones are the same member.
+pub struct Member<R: Runtime, T: Transport> {
+    shared: Arc<Shared<R, T>>,
+}
+
+impl<R: Runtime, T: Transport> Clone for Member<R, T> {
+    fn clone(&self) -> Member<R, T> {
+        Member { shared: self.shared.clone() }
+    }
+}
+
+impl<R: Runtime, T: Transport> Member<R, T> {
+    /// Opens log and state, applies again what is known to be committed, and starts the consensus engine on the runtime
+    /// this is called on. Nothing is answered before every one of the workers runs.
+    pub async fn start(given: Start<T>) -> Result<(Member<R, T>, Workers), StartError> {
+        let Started { shared, workers } = start(given).await?;
+        Ok((Member { shared }, workers))
+    }
+
+    /// Proposes one command and waits for its outcome. May be called on any runtime.
+    pub async fn propose(&self, kind: CommandKind, request: Bytes) -> Result<Reply, ProposeError> {
+        self.shared.proposals.propose(kind, request).await
+    }
+
+    /// Returns once this member has applied everything that was acknowledged anywhere before the call, so that a read of
+    /// its state is linearizable. May be called on any runtime.
+    pub async fn read_barrier(&self) -> Result<(), ReadBarrierError> {
+        if self.shared.voters.decides_alone() && !self.shared.stop.is_stopped() {
+            return Ok(());
+        }
+        self.shared.reads.barrier().await
+    }
+
+    /// The state, to read from.
+    pub fn reader(&self) -> &MachineReader {
+        &self.shared.reader
+    }
+
+    /// Which run of this member it is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.incarnation
+    }
+
+    /// What this member knows of itself.
+    pub fn status(&self) -> Status {
+        let shared = &self.shared;
+        let leadership = shared.leadership.current();
+        let applied_index = shared.reader.applied().map(|position| position.index);
+        // Read after `applied_index`, so that none is below it.
+        let committed_index = shared.log.committed().map(|position| position.index);
+        let committed_index = committed_index.max(applied_index);
+        let last = shared.log.last().or(shared.log.purged());
+        let server = shared.engine.server_metrics();
+        let membership = server.borrow_watched().membership_config.clone();
+        let id = shared.settings.id;
+        let is_learner = membership.get_node(&id.0).is_some()
+            && !membership.voter_ids().any(|voter| voter == id.0);
+        Status {
+            id,
+            cluster: shared.settings.cluster,
+            incarnation: shared.incarnation,
+            leader: leadership.leader,
+            term: leadership.term,
+            last_index: last.map(|position| position.index).max(committed_index),
+            committed_index,
+            applied_index,
+            is_leader: leadership.leader == Some(id),
+            is_learner,
+        }
+    }
+
+    /// Follows who leads.
+    pub fn watch_status(&self) -> watch::Receiver<Leadership> {
+        self.shared.leadership.watch()
+    }
+
+    /// Serves one connection that a peer opened, until it closes. To be run on the runtime the member was started on.
+    pub async fn serve(&self, lane: Lane, from: MemberId, tx: T::Tx, rx: T::Rx) {
+        serve(self.shared.clone(), lane, from, tx, rx).await;
+    }
+
+    /// Hands the leadership to `to`, or to the voter that is furthest, and waits until another member leads. To be called
+    /// on the runtime the member was started on.
+    pub async fn transfer_leadership(&self, to: Option<MemberId>) -> Result<(), TransferError> {
+        transfer(&self.shared, to).await
+    }
+
+    /// Stops the engine, answers all who wait, and lets the workers finish. Does not hand over the leadership first. To be
+    /// called on the runtime the member was started on.
+    pub async fn shutdown(&self) {
+        self.shared.shut_down().await;
+    }
+
+    /// Stops the member because of doubt that came up outside of it, in a read of its state. The first doubt counts.
+    pub fn fail(&self, error: FatalError) {
+        self.shared.stop.fail(error);
+    }
+
+    /// Resolves with what stopped the member; never, while it runs or after a shutdown that was asked for.
+    pub fn fatal(&self) -> impl Future<Output = FatalError> + Send + 'static {
+        let stop = self.shared.stop.clone();
+        async move {
+            stop.stopped().await;
+            match stop.fatal() {
+                Some(error) => error,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The connections to every other member that are shared by all who ask something of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvorum_types::MemberId;
+use parking_lot::Mutex;
+
+use crate::addresses::Addresses;
+use crate::calls::Calls;
+use crate::transport::{Lane, Transport};
+
+/// One other member.
+pub(crate) struct Peer<T: Transport> {
+    /// Votes, heartbeats, transfers, probes.
+    pub(crate) control: Calls<T>,
+    /// Writes and read barriers.
+    pub(crate) forward: Calls<T>,
+}
+
+/// Every other member that was ever spoken to.
+pub(crate) struct Peers<T: Transport> {
+    pub(crate) transport: Arc<T>,
+    pub(crate) addresses: Arc<Addresses>,
+    connect_timeout: Duration,
+    known: Mutex<BTreeMap<MemberId, Arc<Peer<T>>>>,
+}
+
+impl<T: Transport> Peers<T> {
+    pub(crate) fn new(
+        transport: Arc<T>,
+        addresses: Arc<Addresses>,
+        connect_timeout: Duration,
+    ) -> Peers<T> {
+        Peers { transport, addresses, connect_timeout, known: Mutex::default() }
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    pub(crate) fn get(&self, id: MemberId) -> Arc<Peer<T>> {
+        let mut known = self.known.lock();
+        known.entry(id).or_insert_with(|| Arc::new(self.new_peer(id))).clone()
+    }
+
+    fn new_peer(&self, id: MemberId) -> Peer<T> {
+        let calls = |lane| {
+            let (transport, addresses) = (self.transport.clone(), self.addresses.clone());
+            Calls::new(transport, addresses, id, lane, self.connect_timeout)
+        };
+        Peer { control: calls(Lane::Control), forward: calls(Lane::Forward) }
+    }
+
+    /// Closes all connections.
+    pub(crate) async fn close(&self) {
+        let known = std::mem::take(&mut *self.known.lock());
+        for peer in known.into_values() {
+            peer.control.close().await;
+            peer.forward.close().await;
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What other members ask of this one.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use kvorum_proto::peer;
+use kvorum_proto::peer::message::Body;
+use kvorum_types::MemberId;
+use openraft::raft::{AppendEntriesResponse, TransferLeaderRequest};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::codec::{self, CodecError};
+use crate::install::serve_snapshots;
+use crate::runtime::{Runtime, spawn};
+use crate::shared::Shared;
+use crate::ticket::{Forwarded, Refusal};
+use crate::transport::{Lane, PipeRx, PipeTx, Transport};
+use crate::types::TypeConfig;
+
+/// How many appends of one connection are in the engine at a time.
+const APPENDS_MAX: usize = 64;
+/// How many questions of one connection are being answered at a time.
+const QUESTIONS_MAX: usize = 64;
+
+/// Serves one connection until it closes, or until the member stops.
+pub(crate) async fn serve<R: Runtime, T: Transport>(
+    shared: Arc<Shared<R, T>>,
+    lane: Lane,
+    from: MemberId,
+    tx: T::Tx,
+    rx: T::Rx,
+) {
+    let serving = async {
+        match lane {
+            Lane::Append => serve_appends(&shared, from, tx, rx).await,
+            Lane::Control | Lane::Forward => serve_questions(&shared, from, tx, rx).await,
+            Lane::Snapshot => serve_snapshots(&shared, from, tx, rx).await,
+        }
+    };
+    R::select2(Box::pin(shared.stop.stopped()), Box::pin(serving)).await;
+}
+
+type AppendResponse<R> = AppendEntriesResponse<TypeConfig<R>>;
+
+/// The engine's answer to an append; none if the engine has stopped.
+type Appended<R> = BoxFuture<'static, Option<AppendResponse<R>>>;
+
+async fn serve_appends<R: Runtime, T: Transport>(
+    shared: &Arc<Shared<R, T>>,
+    from: MemberId,
+    mut tx: T::Tx,
+    mut rx: T::Rx,
+) {
+    let (pending_tx, mut pending) = mpsc::channel::<(u64, Appended<R>)>(APPENDS_MAX);
+    let feeding = async {
+        while let Ok(Some(message)) = rx.receive().await {
+            let (id, append) = match codec::decode(message) {
+                Ok((id, Body::AppendRequest(append))) => (id, append),
+                Ok(_) => return warn_unreadable(from, &CodecError::Missing("an append")),
+                Err(error) => return warn_unreadable(from, &error),
+            };
+            let appended = match feed(shared, append).await {
+                Ok(appended) => appended,
+                Err(error) => return warn_unreadable(from, &error),
+            };
+            if pending_tx.send((id, appended)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let answering = async {
+        while let Some((id, appended)) = pending.recv().await {
+            let Some(response) = appended.await else { return };
+            let reply = append_reply(shared, response);
+            if tx.send(&[codec::encode(id, Body::AppendReply(reply))]).await.is_err() {
+                return;
+            }
+        }
+    };
+    R::select2(Box::pin(feeding), Box::pin(answering)).await;
+}
+
+fn warn_unreadable(from: MemberId, error: &CodecError) {
+    tracing::warn!(%from, %error, "a peer's message cannot be read");
+}
+
+/// Hands an append to the engine, in the order of the calls, and gives what will be its answer.
+async fn feed<R: Runtime, T: Transport>(
+    shared: &Arc<Shared<R, T>>,
+    append: peer::AppendRequest,
+) -> Result<Appended<R>, CodecError> {
+    let request = codec::append_from_wire::<R>(append)?;
+    let on_its_way = shared.feed.clone().read_owned().await;
+    let engine = shared.engine.clone();
+    let mut appended: Appended<R> = Box::pin(async move {
+        let response = engine.append_entries(request).await;
+        drop(on_its_way);
+        response.ok()
+    });
+    // The first poll puts it into the engine's queue.
+    let first = std::future::poll_fn(|context| Poll::Ready(appended.as_mut().poll(context))).await;
+    Ok(match first {
+        Poll::Ready(response) => ready(response).boxed(),
+        Poll::Pending => appended,
+    })
+}
+
+fn append_reply<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    response: AppendResponse<R>,
+) -> peer::AppendReply {
+    use peer::append_reply::Outcome;
+    let outcome = match response {
+        AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => {
+            shared.leadership.heard_leader();
+            Outcome::Success(true)
+        }
+        AppendEntriesResponse::Conflict => {
+            shared.leadership.heard_leader();
+            Outcome::Conflict(true)
+        }
+        AppendEntriesResponse::HigherVote(vote) => Outcome::HigherVote(codec::vote_to_wire(&vote)),
+    };
+    peer::AppendReply { outcome: Some(outcome) }
+}
+
+async fn serve_questions<R: Runtime, T: Transport>(
+    shared: &Arc<Shared<R, T>>,
+    from: MemberId,
+    mut tx: T::Tx,
+    mut rx: T::Rx,
+) {
+    let (answers_tx, mut answers) = mpsc::channel::<Option<(u64, Body)>>(QUESTIONS_MAX);
+    let under_way = Arc::new(Semaphore::new(QUESTIONS_MAX));
+    let asking = async {
+        while let Ok(Some(message)) = rx.receive().await {
+            let (id, question) = match codec::decode(message) {
+                Ok(question) => question,
+                Err(error) => return warn_unreadable(from, &error),
+            };
+            // It is never closed.
+            let Ok(permit) = under_way.clone().acquire_owned().await else { return };
+            let (shared, answers) = (shared.clone(), answers_tx.clone());
+            spawn::<R>(async move {
+                let answer = answer(&shared, question).await;
+                // A connection that is gone needs no answer.
+                drop(answers.send(answer.map(|body| (id, body))).await);
+                drop(permit);
+            });
+        }
+    };
+    let answering = async {
+        // A question without an answer ends the connection: the asker must not take silence for a no.
+        while let Some(Some((id, body))) = answers.recv().await {
+            if tx.send(&[codec::encode(id, body)]).await.is_err() {
+                return;
+            }
+        }
+    };
+    R::select2(Box::pin(asking), Box::pin(answering)).await;
+}
+
+async fn answer<R: Runtime, T: Transport>(
+    shared: &Arc<Shared<R, T>>,
+    question: Body,
+) -> Option<Body> {
+    match question {
+        Body::VoteRequest(request) => answer_vote(shared, request).await,
+        Body::AppendRequest(request) => {
+            let request = codec::append_from_wire::<R>(request).ok()?;
+            if !request.entries.is_empty() {
+                return None;
+            }
+            let response = shared.engine.append_entries(request).await.ok()?;
+            Some(Body::AppendReply(append_reply(shared, response)))
+        }
+        Body::TransferRequest(request) => answer_transfer(shared, request).await,
+        Body::ForwardRequest(request) => answer_forward(shared, request).await,
+        Body::ReadIndexRequest(_) => {
+            let read = shared.reads.index_for_follower().await;
+            let read = read.map(codec::position_to_wire);
+            let reply = peer::ReadIndexReply { confirmed: read.is_some(), read };
+            Some(Body::ReadIndexReply(reply))
+        }
+        Body::ProbeRequest(request) => Some(Body::ProbeReply(answer_probe(shared, &request))),
+        _ => None,
+    }
+}
+
+async fn answer_vote<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    request: peer::VoteRequest,
+) -> Option<Body> {
+    let pre_vote = request.pre_vote;
+    let request = codec::vote_request_from_wire::<R>(request).ok()?;
+    let response = if pre_vote {
+        shared.engine.pre_vote(request).await
+    } else {
+        shared.engine.vote(request).await
+    };
+    let response = response.ok()?;
+    Some(Body::VoteReply(peer::VoteReply {
+        vote: Some(codec::vote_to_wire(&response.vote)),
+        granted: response.vote_granted,
+        last: response.last_log_id.as_ref().map(codec::log_id_to_wire),
+    }))
+}
+
+async fn answer_transfer<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    request: peer::TransferRequest,
+) -> Option<Body> {
+    let from_leader = codec::vote_from_wire(request.from_leader).ok()?;
+    let last = request.last.map(codec::log_id_from_wire);
+    let request = TransferLeaderRequest::new(from_leader, request.to, last);
+    let accepted = shared.engine.handle_transfer_leader(request).await.ok()?.is_ok();
+    Some(Body::TransferReply(peer::TransferReply { accepted }))
+}
+
+async fn answer_forward<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    request: peer::ForwardRequest,
+) -> Option<Body> {
+    use peer::forward_reply::Outcome;
+    use peer::not_appended::Reason;
+    // Dropped without a word: the member stops, and the entry may be in the log.
+    let outcome = shared.proposals.forwarded(request.entry, request.term).await.ok()?;
+    let outcome = match outcome {
+        Forwarded::Appended(position) => Outcome::Appended(codec::position_to_wire(position)),
+        Forwarded::NotAppended(refusal) => {
+            let reason = match refusal {
+                Refusal::NotLeader => Reason::NotLeader,
+                Refusal::TooManyRequests => Reason::TooManyRequests,
+                Refusal::NoSpace => Reason::NoSpace,
+            };
+            Outcome::NotAppended(peer::NotAppended { reason: reason.into() })
+        }
+    };
+    Some(Body::ForwardReply(peer::ForwardReply { outcome: Some(outcome) }))
+}
+
+/// A member that has announced its client addresses has had a log: the announcement went through it.
+fn answer_probe<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    request: &peer::ProbeRequest,
+) -> peer::ProbeReply {
+    let id = MemberId(request.member_id);
+    let members = shared.reader.members();
+    let announced = members.iter().any(|member| member.id == id && !member.client_urls.is_empty());
+    peer::ProbeReply {
+        has_log: announced || has_acknowledged(shared, id),
+        removed: shared.reader.removed().contains(&id),
+        begun: shared.log.last().or(shared.log.purged()).is_some(),
+    }
+}
+
+/// Whether `id` has acknowledged an entry to this leader.
+fn has_acknowledged<R: Runtime, T: Transport>(shared: &Shared<R, T>, id: MemberId) -> bool {
+    use openraft::async_runtime::watch::WatchReceiver;
+    let data = shared.engine.data_metrics();
+    let data = data.borrow_watched();
+    let replication = data.replication.as_ref();
+    replication.is_some_and(|matched| matched.get(&id.0).is_some_and(Option::is_some))
+}

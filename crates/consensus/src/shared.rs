@@ -1,0 +1,91 @@
+//! What the tasks of one member share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvorum_machine::MachineReader;
+use kvorum_types::{Incarnation, MemberId};
+use kvorum_wal::Log;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Raft, ServerState};
+use tokio::sync::RwLock;
+
+use crate::checkpoints::{Schedule, Transfers};
+use crate::leadership::LeadershipBoard;
+use crate::peers::Peers;
+use crate::proposals::Proposals;
+use crate::reads::Reads;
+use crate::runtime::Runtime;
+use crate::settings::Settings;
+use crate::snapshot_receive::IncomingSlot;
+use crate::state_machine::StateMachine;
+use crate::stop::Stop;
+use crate::transport::Transport;
+use crate::types::TypeConfig;
+use crate::voters::Voters;
+
+/// The engine of a member.
+pub(crate) type Engine<R> = Raft<TypeConfig<R>, StateMachine>;
+
+pub(crate) struct Shared<R: Runtime, T: Transport> {
+    pub(crate) settings: Settings,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) engine: Engine<R>,
+    pub(crate) log: Log,
+    pub(crate) reader: MachineReader,
+    pub(crate) peers: Arc<Peers<T>>,
+    pub(crate) proposals: Arc<Proposals>,
+    pub(crate) reads: Arc<Reads>,
+    pub(crate) voters: Arc<Voters>,
+    pub(crate) leadership: Arc<LeadershipBoard>,
+    pub(crate) schedule: Arc<Schedule>,
+    pub(crate) transfers: Transfers,
+    pub(crate) stop: Arc<Stop>,
+    /// Held shared by every append that is on its way into the engine, and alone by a snapshot that is installed: see
+    /// `install`.
+    pub(crate) feed: Arc<RwLock<()>>,
+    /// What an interrupted transfer left, and the right to receive one.
+    pub(crate) incoming: IncomingSlot,
+    /// Rings every worker's bell.
+    pub(crate) ring_all: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Who leads by the engine's newest vote, whether or not it can reach anyone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct VotedLeader {
+    pub(crate) id: MemberId,
+    pub(crate) term: u64,
+}
+
+impl<R: Runtime, T: Transport> Shared<R, T> {
+    pub(crate) fn voted_leader(&self) -> Option<VotedLeader> {
+        let metrics = self.engine.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        // A vote for this member may be confirmed before the engine has made it the leader.
+        if leader == self.settings.id.0 && metrics.state != ServerState::Leader {
+            return None;
+        }
+        Some(VotedLeader { id: MemberId(leader), term: metrics.vote.leader_id.term })
+    }
+
+    pub(crate) fn is_me(&self, id: MemberId) -> bool {
+        id == self.settings.id
+    }
+
+    /// How long a question to another member may take before it is asked anew.
+    pub(crate) fn patience(&self) -> Duration {
+        self.settings.election_timeout
+    }
+
+    /// Ends engine, connections and workers.
+    pub(crate) async fn shut_down(&self) {
+        self.stop.stop();
+        if let Err(error) = self.engine.shutdown().await {
+            tracing::warn!(%error, "the consensus engine did not end in order");
+        }
+        self.peers.close().await;
+        self.stop.stop_workers();
+        (self.ring_all)();
+    }
+}

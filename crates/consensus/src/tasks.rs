@@ -1,0 +1,65 @@
+//! The small tasks of a running member.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::Select2;
+
+use crate::runtime::{Runtime, spawn};
+use crate::shared::Shared;
+use crate::transport::Transport;
+use crate::{bootstrap, leadership, proposer, rounds};
+
+/// How often it is looked who has waited too long.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Starts every task on the runtime this is called on. They end when the member stops.
+pub(crate) fn spawn_all<R: Runtime, T: Transport>(shared: &Arc<Shared<R, T>>) {
+    spawn::<R>(leadership::follow(shared.clone()));
+    spawn::<R>(proposer::run(shared.clone()));
+    spawn::<R>(rounds::run(shared.clone()));
+    spawn::<R>(sweep(shared.clone()));
+    spawn::<R>(purge(shared.clone()));
+    spawn::<R>(end_after_doubt(shared.clone()));
+    if shared.settings.initialise {
+        spawn::<R>(bootstrap::run(shared.clone()));
+    }
+}
+
+/// Answers those who have waited too long.
+async fn sweep<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
+    let timeout = shared.settings.request_timeout();
+    let election_timeout = shared.settings.election_timeout;
+    loop {
+        let stopped = Box::pin(shared.stop.stopped());
+        match R::select2(stopped, Box::pin(R::sleep(SWEEP_INTERVAL))).await {
+            Select2::First(()) => return,
+            Select2::Second(()) => {}
+        }
+        let error = |since| shared.leadership.timeout_error(since, election_timeout);
+        shared.proposals.sweep(timeout, error);
+        shared.reads.sweep(timeout);
+    }
+}
+
+/// Tells the engine of every checkpoint, so that it purges the log behind it.
+async fn purge<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
+    loop {
+        let stopped = Box::pin(shared.stop.stopped());
+        match R::select2(stopped, Box::pin(shared.schedule.done())).await {
+            Select2::First(()) => return,
+            Select2::Second(()) => {}
+        }
+        if shared.engine.trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A member that stopped for doubt shuts itself down.
+async fn end_after_doubt<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
+    shared.stop.stopped().await;
+    if shared.stop.fatal().is_some() {
+        shared.shut_down().await;
+    }
+}

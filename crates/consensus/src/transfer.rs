@@ -1,0 +1,87 @@
+//! Handing the leadership over.
+
+use std::time::Duration;
+
+use kvorum_types::MemberId;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft_rt::Instant;
+
+use crate::errors::TransferError;
+use crate::runtime::Runtime;
+use crate::shared::Shared;
+use crate::transport::Transport;
+
+/// How many entries a member may be behind and still be handed the leadership: it waits for them, and nobody can write
+/// meanwhile.
+const BEHIND_MAX: u64 = 64;
+/// How often it is looked whether another member leads.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Hands the leadership to `to`, or to the voter that has the most of the log.
+pub(crate) async fn transfer<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    to: Option<MemberId>,
+) -> Result<(), TransferError> {
+    let leads = shared.voted_leader().is_some_and(|leader| shared.is_me(leader.id));
+    if !leads {
+        return Err(TransferError::NotLeader);
+    }
+    let candidates = candidates(shared);
+    let chosen = match to {
+        Some(to) => candidates.iter().find(|candidate| **candidate == to),
+        None => candidates.first(),
+    };
+    let chosen = *chosen.ok_or(TransferError::BadTransferee)?;
+    hand_to(shared, chosen).await?;
+    let election = R::timeout(shared.settings.election_timeout, other_leads(shared)).await;
+    if election.is_ok() {
+        return Ok(());
+    }
+    if shared.stop.is_stopped() {
+        return Err(TransferError::Stopped);
+    }
+    // The engine does not take the leadership back. Asked to hand it to another, it releases all voters from their
+    // promise not to elect anyone else.
+    if let Some(other) = candidates.iter().find(|candidate| **candidate != chosen) {
+        hand_to(shared, *other).await?;
+    }
+    Err(TransferError::Timeout)
+}
+
+async fn hand_to<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    to: MemberId,
+) -> Result<(), TransferError> {
+    tracing::info!(%to, "handing the leadership over");
+    let handed = shared.engine.trigger().transfer_leader(to.0).await;
+    handed.map_err(|_| TransferError::Stopped)
+}
+
+/// Voters that can take over, the one with the most of the log first.
+fn candidates<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Vec<MemberId> {
+    let metrics = shared.engine.metrics();
+    let metrics = metrics.borrow_watched();
+    let last = metrics.last_log_index.unwrap_or(0);
+    let (Some(matched), Some(heard)) = (&metrics.replication, &metrics.heartbeat) else {
+        return Vec::new();
+    };
+    let is_heard = |id: &u64| {
+        let at = heard.get(id).and_then(Option::as_ref);
+        at.is_some_and(|at| at.elapsed() < shared.settings.election_timeout)
+    };
+    let mut candidates = metrics
+        .membership_config
+        .voter_ids()
+        .filter(|id| *id != shared.settings.id.0 && is_heard(id))
+        .filter_map(|id| Some((matched.get(&id)?.as_ref()?.index, MemberId(id))))
+        .filter(|(index, _)| index + BEHIND_MAX >= last)
+        .collect::<Vec<_>>();
+    candidates.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    candidates.into_iter().map(|(_, id)| id).collect()
+}
+
+async fn other_leads<R: Runtime, T: Transport>(shared: &Shared<R, T>) {
+    while shared.voted_leader().is_none_or(|leader| shared.is_me(leader.id)) {
+        R::sleep(INTERVAL).await;
+    }
+}

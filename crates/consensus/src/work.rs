@@ -1,0 +1,89 @@
+//! The workers' steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvorum_mvcc::Maintainer;
+use kvorum_wal::{Log, Reader, Writer};
+
+use crate::applier::Applier;
+use crate::checkpoints::Checkpointer;
+use crate::clock::Clock;
+use crate::errors::FatalError;
+use crate::stop::Stop;
+use crate::worker::Step;
+
+/// How soon the log's writer is stepped again while the disk has no room.
+const FULL_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the store is looked after when nothing calls for it: views grow old.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
+
+type BoxStep = Box<dyn FnMut() -> Step + Send>;
+
+/// Makes the steps.
+pub(crate) struct Work {
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) stop: Arc<Stop>,
+    pub(crate) log: Log,
+}
+
+impl Work {
+    pub(crate) fn writer(&self, mut writer: Writer) -> BoxStep {
+        let (stop, log) = (self.stop.clone(), self.log.clone());
+        Box::new(move || match writer.step() {
+            Ok(written) if !written.idle => Step::Again,
+            Ok(_) if stop.are_workers_stopped() => Step::Stopped,
+            Ok(_) if log.is_full() => Step::Wait(Some(FULL_INTERVAL)),
+            Ok(_) => Step::Wait(None),
+            Err(error) => {
+                stop.fail(FatalError::Log(Arc::new(error)));
+                Step::Stopped
+            }
+        })
+    }
+
+    pub(crate) fn reader(&self, mut reader: Reader) -> BoxStep {
+        let stop = self.stop.clone();
+        Box::new(move || {
+            if reader.step() {
+                Step::Again
+            } else if stop.are_workers_stopped() {
+                Step::Stopped
+            } else {
+                Step::Wait(None)
+            }
+        })
+    }
+
+    pub(crate) fn applier(&self, mut applier: Applier) -> BoxStep {
+        Box::new(move || applier.step())
+    }
+
+    pub(crate) fn maintainer(&self, mut maintainer: Maintainer) -> BoxStep {
+        let clock = self.clock.clone();
+        let (stop, log) = (self.stop.clone(), self.log.clone());
+        Box::new(move || {
+            if stop.are_workers_stopped() {
+                // A member that stopped for doubt leaves its store as it is.
+                if stop.fatal().is_none()
+                    && let Err(error) = maintainer.flush_all(log.durable_index())
+                {
+                    tracing::warn!(%error, "the store was not flushed at the end");
+                }
+                return Step::Stopped;
+            }
+            match maintainer.step(log.durable_index(), clock.now()) {
+                Ok(maintained) if maintained.idle => Step::Wait(Some(STORE_INTERVAL)),
+                Ok(_) => Step::Again,
+                Err(error) => {
+                    stop.fail(FatalError::Store(Arc::new(error)));
+                    Step::Stopped
+                }
+            }
+        })
+    }
+
+    pub(crate) fn checkpointer(&self, mut checkpointer: Checkpointer) -> BoxStep {
+        Box::new(move || checkpointer.step())
+    }
+}

@@ -1,0 +1,243 @@
+//! Members on disks in memory, their workers on threads, all on one runtime.
+
+mod network;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kvorum_consensus::{InitialMember, ProposeError, Settings, Start, StartError, Workers};
+use kvorum_disk::FaultyDisk;
+use kvorum_machine::{BackendKind, Reply};
+use kvorum_mvcc::Read;
+use kvorum_pool::BufferPool;
+use kvorum_proto::entry::CommandKind;
+use kvorum_proto::wire::PutRequest;
+use kvorum_types::{ClusterId, MemberId};
+use prost::Message;
+
+pub use self::network::{Network, TestMember};
+
+const CLUSTER: ClusterId = ClusterId(0xc1);
+/// Patience of a test: far beyond what any step takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a test's members are started with.
+#[derive(Clone)]
+pub struct Plan {
+    pub member_count: u64,
+    pub catchup_entries: u64,
+    pub checkpoint_bytes: u64,
+    pub segment_bytes: u64,
+    pub tail_bytes: usize,
+    pub adjust: fn(&mut Settings),
+}
+
+impl Plan {
+    pub fn members(member_count: u64) -> Plan {
+        Plan {
+            member_count,
+            catchup_entries: 5_000,
+            checkpoint_bytes: 256 << 20,
+            segment_bytes: 1 << 20,
+            tail_bytes: 32 << 20,
+            adjust: |_| {},
+        }
+    }
+
+    fn settings(&self, id: MemberId) -> Settings {
+        let initial = (1..=self.member_count).map(|number| InitialMember {
+            id: MemberId(number),
+            name: format!("m{number}"),
+            peer_urls: vec![format!("http://m{number}:2380")],
+        });
+        let mut settings = Settings::new(id, CLUSTER, initial.collect());
+        settings.heartbeat_interval = Duration::from_millis(40);
+        settings.election_timeout = Duration::from_millis(400);
+        settings.catchup_entries = self.catchup_entries;
+        settings.checkpoint_bytes = self.checkpoint_bytes;
+        (self.adjust)(&mut settings);
+        settings
+    }
+}
+
+/// One running member.
+pub struct Node {
+    pub id: MemberId,
+    pub member: TestMember,
+    pub disk: FaultyDisk,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    pub async fn start(
+        plan: &Plan,
+        id: MemberId,
+        network: &Network,
+        disk: FaultyDisk,
+    ) -> Result<Node, StartError> {
+        let mut wal = kvorum_wal::Options::default();
+        wal.segment_bytes = plan.segment_bytes;
+        wal.tail_bytes = plan.tail_bytes;
+        let start = Start {
+            settings: plan.settings(id),
+            disk: Arc::new(disk.clone()),
+            data_dir: PathBuf::from("/data/member"),
+            wal_dir: PathBuf::from("/data/member/wal"),
+            backend: BackendKind::Memory,
+            mvcc: kvorum_mvcc::Options::default(),
+            wal,
+            transport: network.endpoint(id),
+            pool: BufferPool::new(8 << 20),
+        };
+        let (member, Workers { all }) = TestMember::start(start).await?;
+        let threads = all.into_iter().map(|worker| std::thread::spawn(move || worker.run()));
+        let threads = threads.collect();
+        network.join(id, member.clone());
+        Ok(Node { id, member, disk, threads })
+    }
+
+    /// Stops the member in order and gives its disk back.
+    pub async fn stop(self, network: &Network) -> FaultyDisk {
+        network.leave(self.id);
+        self.member.shutdown().await;
+        for thread in self.threads {
+            thread.join().expect("a worker's thread does not panic");
+        }
+        self.disk
+    }
+
+    /// Stops the member as a loss of power does: what was not synced at this moment is lost, in part or whole.
+    pub async fn lose_power(self, network: &Network, seed: u64) -> FaultyDisk {
+        network.leave(self.id);
+        let disk = self.disk.fork();
+        disk.power_loss(seed);
+        self.stop(network).await;
+        disk
+    }
+
+    pub async fn put(&self, key: &str, value: &str) -> Result<i64, ProposeError> {
+        put(&self.member, key, value).await
+    }
+
+    /// Waits until a read is linearizable, and reads.
+    pub async fn get(&self, key: &str) -> Option<String> {
+        self.member.read_barrier().await.expect("a barrier in time");
+        self.get_here(key)
+    }
+
+    /// Reads what is applied here.
+    pub fn get_here(&self, key: &str) -> Option<String> {
+        let view = self.member.reader().store().view();
+        let record = view.get(key.as_bytes(), 0).expect("a read of the present")?;
+        Some(String::from_utf8(record.value().to_vec()).expect("values are text"))
+    }
+
+    pub fn revision(&self) -> i64 {
+        self.member.reader().store().revision()
+    }
+}
+
+pub fn put_request(key: &str, value: &str) -> Bytes {
+    let request = PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ..PutRequest::default()
+    };
+    Bytes::from(request.encode_to_vec())
+}
+
+/// Puts, and gives the revision.
+pub async fn put(member: &TestMember, key: &str, value: &str) -> Result<i64, ProposeError> {
+    let reply = member.propose(CommandKind::Put, put_request(key, value)).await?;
+    match reply {
+        Reply::Put(response) => Ok(response.header.map_or(0, |header| header.revision)),
+        other => panic!("another reply than to a put: {other:?}"),
+    }
+}
+
+/// Several members and the network between them.
+pub struct Cluster {
+    pub plan: Plan,
+    pub network: Network,
+    pub nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// Starts all members on new disks and waits for a leader.
+    pub async fn start(plan: Plan) -> Cluster {
+        let network = Network::default();
+        let mut nodes = Vec::new();
+        for number in 1..=plan.member_count {
+            let node = Node::start(&plan, MemberId(number), &network, FaultyDisk::new()).await;
+            nodes.push(node.expect("a new member starts"));
+        }
+        let cluster = Cluster { plan, network, nodes };
+        cluster.leader().await;
+        cluster
+    }
+
+    pub fn ids(&self) -> Vec<MemberId> {
+        (1..=self.plan.member_count).map(MemberId).collect()
+    }
+
+    /// Waits until all running members agree on a leader that runs.
+    pub async fn leader(&self) -> MemberId {
+        let mut leader = None;
+        eventually("a leader", || {
+            let leaders = self.nodes.iter().map(|node| node.member.status().leader);
+            let mut leaders = leaders.collect::<Vec<_>>();
+            leaders.dedup();
+            leader = match leaders[..] {
+                [Some(only)] if self.nodes.iter().any(|node| node.id == only) => Some(only),
+                _ => None,
+            };
+            leader.is_some()
+        })
+        .await;
+        leader.expect("it was just found")
+    }
+
+    pub fn node(&self, id: MemberId) -> &Node {
+        self.nodes.iter().find(|node| node.id == id).expect("the member runs")
+    }
+
+    /// A member that does not lead.
+    pub fn other_than(&self, id: MemberId) -> &Node {
+        self.nodes.iter().find(|node| node.id != id).expect("there are two")
+    }
+
+    pub fn take(&mut self, id: MemberId) -> Node {
+        let at = self.nodes.iter().position(|node| node.id == id).expect("the member runs");
+        self.nodes.remove(at)
+    }
+
+    pub async fn restart(&mut self, id: MemberId, disk: FaultyDisk) {
+        let node = Node::start(&self.plan, id, &self.network, disk).await;
+        self.nodes.push(node.expect("a member starts again"));
+        self.nodes.sort_by_key(|node| node.id);
+    }
+
+    pub async fn stop(self) {
+        for node in self.nodes {
+            node.stop(&self.network).await;
+        }
+    }
+}
+
+/// Waits until `check` holds.
+pub async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let started = tokio::time::Instant::now();
+    while !check() {
+        assert!(started.elapsed() < PATIENCE, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The names of the files below a directory.
+pub fn files_in(disk: &FaultyDisk, dir: &str) -> Vec<String> {
+    use kvorum_disk::Disk;
+    disk.list(Path::new(dir)).unwrap_or_default()
+}
