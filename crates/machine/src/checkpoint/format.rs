@@ -15,10 +15,10 @@ const FORMAT_VERSION: u32 = 1;
 /// Magic, format version, length of the small state, position, revision, compaction revision.
 const HEADER_FIXED_BYTES: usize = MAGIC.len() + 2 * size_of::<u32>() + 4 * size_of::<u64>();
 const CRC_BYTES: usize = size_of::<u32>();
-const CHUNK_LENGTH_OFFSET: usize = 0;
-const CHUNK_NUMBER_OFFSET: usize = CHUNK_LENGTH_OFFSET + size_of::<u32>();
-const CHUNK_CRC_OFFSET: usize = CHUNK_NUMBER_OFFSET + size_of::<u32>();
-const CHUNK_HEAD_BYTES: usize = CHUNK_CRC_OFFSET + CRC_BYTES;
+/// The fields before a chunk's payload.
+pub(super) type ChunkHead = [[u8; size_of::<u32>()]; 3];
+const CHUNK_CRC_OFFSET: usize = 2 * size_of::<u32>();
+const _: () = assert!(CHUNK_CRC_OFFSET + CRC_BYTES == size_of::<ChunkHead>());
 /// A length of zero, the count of chunks, the length of the stream so far, the checksum of everything.
 const TRAILER_BYTES: usize = 2 * size_of::<u32>() + size_of::<u64>() + CRC_BYTES;
 
@@ -107,16 +107,14 @@ impl Header {
     }
 }
 
-/// What stands before the payload of chunk `number`.
-pub(super) fn chunk_head(number: u32, payload: &[u8]) -> [u8; CHUNK_HEAD_BYTES] {
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    assert!((1..=CHUNK_BYTES_MAX).contains(&payload.len()), "a chunk of {} bytes", payload.len());
-    let mut head = [0; CHUNK_HEAD_BYTES];
-    head[CHUNK_LENGTH_OFFSET..CHUNK_NUMBER_OFFSET].copy_from_slice(&length.to_le_bytes());
-    head[CHUNK_NUMBER_OFFSET..CHUNK_CRC_OFFSET].copy_from_slice(&number.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..CHUNK_CRC_OFFSET]), payload);
-    head[CHUNK_CRC_OFFSET..].copy_from_slice(&crc.to_le_bytes());
-    head
+/// What stands before the payload of chunk `number`: length, number, checksum.
+pub(super) fn chunk_head(number: u32, payload: &[u8]) -> ChunkHead {
+    let fits = (1..=CHUNK_BYTES_MAX).contains(&payload.len());
+    assert!(fits, "a chunk of {} bytes", payload.len());
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let number = number.to_le_bytes();
+    let head_crc = crc32c::crc32c_append(crc32c::crc32c(&length), &number);
+    [length, number, crc32c::crc32c_append(head_crc, payload).to_le_bytes()]
 }
 
 /// What ends a stream of `stream_bytes` with `chunk_count` chunks and, so far, this checksum.

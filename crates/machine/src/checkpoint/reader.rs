@@ -62,7 +62,6 @@ impl Checkpoint {
         let file = disk.open(path, OpenMode::Read).map_err(CheckpointError::io(path))?;
         let (mut scanner, header, state) = Scanner::begin(&*file, path)?;
         while scanner.next_chunk()?.is_some() {}
-        drop(scanner);
         let (position, membership) = (header.position, state.membership);
         Ok(Checkpoint { file, path: path.to_owned(), position, membership })
     }

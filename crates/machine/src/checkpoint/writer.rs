@@ -112,8 +112,11 @@ impl CheckpointWriter {
                 .checked_add(1)
                 .expect("a block has 64 KiB, a disk less than 256 TiB");
         }
-        let parts: Vec<&[u8]> =
-            heads.iter().zip(blocks).flat_map(|(head, block)| [&head[..], &block[..]]).collect();
+        let parts: Vec<&[u8]> = heads
+            .iter()
+            .zip(blocks)
+            .flat_map(|(head, block)| [head.as_flattened(), &block[..]])
+            .collect();
         self.write(&parts)
     }
 

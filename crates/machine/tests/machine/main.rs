@@ -9,3 +9,4 @@ mod model;
 mod regressions;
 mod script;
 mod show;
+mod sled;

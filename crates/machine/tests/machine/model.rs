@@ -157,7 +157,7 @@ fn sort(found: &mut [mvccpb::KeyValue], order: i32, target: i32) {
     let key = |kv: &mvccpb::KeyValue| if target == 0 { kv.key.clone() } else { bytes("") };
     let sort_key = |kv: &mvccpb::KeyValue| (number(kv), value(kv), key(kv));
     match order {
-        2 => found.sort_by(|left, right| sort_key(right).cmp(&sort_key(left))),
+        2 => found.sort_by_key(|kv| std::cmp::Reverse(sort_key(kv))),
         _ => found.sort_by_key(sort_key),
     }
 }

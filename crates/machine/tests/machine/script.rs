@@ -212,7 +212,7 @@ impl Script {
             let kind = if txn::is_serializable(&request) { "serializable" } else { "read-only" };
             let answer = txn::read_only(&self.fixture().view(), &request);
             return Ok(match answer {
-                Ok(response) => format!("{kind}: {}", show::txn(&response, 0)),
+                Ok(response) => format!("{kind}: {}", show::txn(&response)),
                 Err(error) => format!("{kind}: {}", show::range_error(&error)),
             });
         }

@@ -12,7 +12,7 @@ pub fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Ok(Reply::Put(response)) => put(response),
         Ok(Reply::DeleteRange(response)) => delete_range(response),
-        Ok(Reply::Txn(response)) => txn(response, 0),
+        Ok(Reply::Txn(response)) => txn(response),
         Ok(Reply::Compaction(response)) => format!("compacted, {}\n", header(&response.header)),
         Ok(Reply::MemberAttributes) => "noted\n".to_owned(),
         Err(error) => command_error(error),
@@ -63,8 +63,7 @@ fn delete_range(response: &DeleteRangeResponse) -> String {
     out
 }
 
-/// `depth` is at most what a script nests.
-pub fn txn(response: &TxnResponse, depth: usize) -> String {
+pub fn txn(response: &TxnResponse) -> String {
     let branch = if response.succeeded { "then" } else { "else" };
     let mut out = format!("txn took {branch}, {}\n", header(&response.header));
     for operation in &response.responses {
@@ -72,7 +71,7 @@ pub fn txn(response: &TxnResponse, depth: usize) -> String {
             Some(Response::ResponseRange(response)) => range(response),
             Some(Response::ResponsePut(response)) => put(response),
             Some(Response::ResponseDeleteRange(response)) => delete_range(response),
-            Some(Response::ResponseTxn(response)) => txn(response, depth + 1),
+            Some(Response::ResponseTxn(response)) => txn(response),
             None => "nothing\n".to_owned(),
         };
         for line in shown.lines() {
