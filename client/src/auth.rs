@@ -100,6 +100,11 @@ impl Session {
 }
 
 impl Client {
+    /// The token in use, if there is one: for requests that are made past this client.
+    pub fn token(&self) -> Option<String> {
+        self.session.token().and_then(|token| token.to_str().ok().map(String::from))
+    }
+
     /// Gets a token now, where the first call would otherwise. Does nothing without credentials, or when the servers do
     /// not ask who one is.
     pub async fn sign_in(&self) -> Result<(), Error> {

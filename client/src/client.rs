@@ -54,11 +54,14 @@ impl Client {
         Client { require_leader: true, ..self.clone() }
     }
 
-    /// A client of only this endpoint, with the same settings: for questions to one member.
+    /// A client of only this endpoint, with the same settings: for questions to one member. It shares the token, if there
+    /// is one already.
     pub fn at(&self, endpoint: &str) -> Result<Client, Error> {
         let config = Config { endpoints: vec![endpoint.into()], ..Config::clone(&self.config) };
         let mut only = Client::new(config)?;
-        only.session = self.session.clone();
+        if self.session.token().is_some() {
+            only.session = self.session.clone();
+        }
         only.timeout = self.timeout;
         only.require_leader = self.require_leader;
         Ok(only)

@@ -1,0 +1,262 @@
+//! The requests of a run, ready to be sent.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kvorum_client::api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use kvorum_client::api::etcdserverpb::request_op::Request;
+use kvorum_client::api::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use kvorum_client::prefix_end;
+use prost::Message;
+
+use super::keys::{Chooser, KeySpace, Values};
+
+/// The gRPC methods that are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Put,
+    Txn,
+    Range,
+    RangeStream,
+}
+
+impl Method {
+    /// Its HTTP path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Method::Put => "/etcdserverpb.KV/Put",
+            Method::Txn => "/etcdserverpb.KV/Txn",
+            Method::Range => "/etcdserverpb.KV/Range",
+            Method::RangeStream => "/etcdserverpb.KV/RangeStream",
+        }
+    }
+
+    /// Under which name its latencies are kept.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Put => "put",
+            Method::Txn => "txn",
+            Method::Range | Method::RangeStream => "range",
+        }
+    }
+}
+
+/// A request as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub method: Method,
+    /// The gRPC message with its five bytes in front.
+    pub frame: Bytes,
+}
+
+impl Call {
+    pub fn new(method: Method, message: &impl Message) -> Call {
+        let bytes = message.encoded_len();
+        let length = u32::try_from(bytes).expect("values are smaller than 4 GiB");
+        let mut frame = BytesMut::with_capacity(5 + bytes);
+        // Not compressed.
+        frame.put_u8(0);
+        frame.put_u32(length);
+        message.encode(&mut frame).expect("the buffer has room");
+        Call { method, frame: frame.freeze() }
+    }
+}
+
+/// How the whole key space is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListOptions {
+    pub limit: i64,
+    pub keys_only: bool,
+    pub count_only: bool,
+    pub stream: bool,
+}
+
+/// Makes the requests of a run, one after the other. All clients draw from the same one.
+#[derive(Debug)]
+pub enum Work {
+    Put {
+        keys: Chooser,
+        values: Values,
+    },
+    Txn {
+        keys: Chooser,
+        values: Values,
+        operations: usize,
+    },
+    Range {
+        keys: Chooser,
+        serializable: bool,
+    },
+    /// Always the same request.
+    List(Call),
+    Mixed {
+        keys: Chooser,
+        values: Values,
+        serializable: bool,
+        read_percent: u64,
+    },
+}
+
+impl Work {
+    pub fn put(keys: KeySpace, values: Values, seed: u64) -> Work {
+        Work::Put { keys: Chooser::new(keys, seed), values }
+    }
+
+    pub fn txn(keys: KeySpace, values: Values, seed: u64, operations: usize) -> Work {
+        // A transaction may write a key only once.
+        let operations = operations.min(usize::try_from(keys.count()).unwrap_or(usize::MAX));
+        Work::Txn { keys: Chooser::new(keys, seed), values, operations }
+    }
+
+    pub fn range(keys: KeySpace, seed: u64, serializable: bool) -> Work {
+        Work::Range { keys: Chooser::new(keys, seed), serializable }
+    }
+
+    pub fn list(keys: &KeySpace, serializable: bool, options: ListOptions) -> Work {
+        let request = RangeRequest {
+            key: Bytes::copy_from_slice(keys.prefix().as_bytes()),
+            range_end: prefix_end(keys.prefix().as_bytes()),
+            limit: options.limit,
+            serializable,
+            keys_only: options.keys_only,
+            count_only: options.count_only,
+            ..Default::default()
+        };
+        let method = if options.stream { Method::RangeStream } else { Method::Range };
+        Work::List(Call::new(method, &request))
+    }
+
+    pub fn mixed(
+        keys: KeySpace,
+        values: Values,
+        seed: u64,
+        serializable: bool,
+        read_percent: u64,
+    ) -> Work {
+        Work::Mixed { keys: Chooser::new(keys, seed), values, serializable, read_percent }
+    }
+
+    /// The next request.
+    pub fn next(&mut self) -> Call {
+        match self {
+            Work::Put { keys, values } => put(keys, values),
+            Work::Txn { keys, values, operations } => txn(keys, values, *operations),
+            Work::Range { keys, serializable } => range(keys, *serializable),
+            Work::List(call) => call.clone(),
+            Work::Mixed { keys, values, serializable, read_percent } => {
+                if keys.random_below(100) < *read_percent {
+                    range(keys, *serializable)
+                } else {
+                    put(keys, values)
+                }
+            }
+        }
+    }
+}
+
+fn put(keys: &mut Chooser, values: &mut Values) -> Call {
+    let request = PutRequest { key: keys.next(), value: values.next(), ..Default::default() };
+    Call::new(Method::Put, &request)
+}
+
+fn range(keys: &mut Chooser, serializable: bool) -> Call {
+    let request = RangeRequest { key: keys.next(), serializable, ..Default::default() };
+    Call::new(Method::Range, &request)
+}
+
+/// Writes `operations` different keys if the first has a version above -1, which any has: the comparison costs, but never
+/// fails.
+fn txn(keys: &mut Chooser, values: &mut Values, operations: usize) -> Call {
+    let mut chosen: Vec<Bytes> = Vec::with_capacity(operations);
+    while chosen.len() < operations {
+        let key = keys.next();
+        if !chosen.contains(&key) {
+            chosen.push(key);
+        }
+    }
+    let compare = Compare {
+        result: CompareResult::Greater.into(),
+        target: CompareTarget::Version.into(),
+        key: chosen.first().cloned().unwrap_or_default(),
+        target_union: Some(TargetUnion::Version(-1)),
+        ..Default::default()
+    };
+    let puts = chosen.into_iter().map(|key| {
+        let put = PutRequest { key, value: values.next(), ..Default::default() };
+        RequestOp { request: Some(Request::RequestPut(put)) }
+    });
+    let request =
+        TxnRequest { compare: vec![compare], success: puts.collect(), failure: Vec::new() };
+    Call::new(Method::Txn, &request)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kvorum_client::api::etcdserverpb::request_op::Request;
+    use kvorum_client::api::etcdserverpb::{PutRequest, RangeRequest, TxnRequest};
+    use prost::Message;
+
+    use super::{Call, KeySpace, ListOptions, Method, Values, Work};
+
+    fn keys() -> KeySpace {
+        KeySpace::new("k/", 6, 100, false).unwrap()
+    }
+
+    /// The message in a call, after checking the bytes in front of it.
+    fn message<M: Message + Default>(call: &Call) -> M {
+        let (head, body) = call.frame.split_at(5);
+        assert_eq!(head[0], 0);
+        assert_eq!(head[1..], u32::try_from(body.len()).unwrap().to_be_bytes());
+        M::decode(body).unwrap()
+    }
+
+    #[test]
+    fn puts() {
+        let call = Work::put(keys(), Values::new(10, 1), 1).next();
+        let request: PutRequest = message(&call);
+        assert_eq!((call.method, request.key.len(), request.value.len()), (Method::Put, 6, 10));
+    }
+
+    #[test]
+    fn transactions_write_different_keys() {
+        let mut work = Work::txn(keys(), Values::new(10, 1), 1, 50);
+        for _ in 0..20 {
+            let request: TxnRequest = message(&work.next());
+            let keys: BTreeSet<_> = request
+                .success
+                .iter()
+                .map(|operation| match &operation.request {
+                    Some(Request::RequestPut(put)) => put.key.clone(),
+                    other => panic!("not a put: {other:?}"),
+                })
+                .collect();
+            assert_eq!((request.compare.len(), keys.len()), (1, 50));
+        }
+        let Work::Txn { operations, .. } = Work::txn(keys(), Values::new(1, 1), 1, 1000) else {
+            panic!("a transaction")
+        };
+        assert_eq!(operations, 100);
+    }
+
+    #[test]
+    fn lists_read_the_whole_key_space() {
+        let options = ListOptions { limit: 5, keys_only: true, ..Default::default() };
+        let call = Work::list(&keys(), true, options).next();
+        let request: RangeRequest = message(&call);
+        assert_eq!((&request.key[..], &request.range_end[..]), (&b"k/"[..], &b"k0"[..]));
+        assert!(request.serializable && request.keys_only && !request.count_only);
+        assert_eq!((request.limit, call.method), (5, Method::Range));
+        let options = ListOptions { stream: true, ..Default::default() };
+        assert_eq!(Work::list(&keys(), false, options).next().method, Method::RangeStream);
+    }
+
+    #[test]
+    fn mixed_work_keeps_its_share_of_reads() {
+        let reads = |percent| {
+            let mut work = Work::mixed(keys(), Values::new(1, 1), 1, false, percent);
+            (0..1000).filter(|_| work.next().method == Method::Range).count()
+        };
+        assert_eq!((reads(0), reads(100)), (0, 1000));
+        assert!((700..900).contains(&reads(80)), "{}", reads(80));
+    }
+}

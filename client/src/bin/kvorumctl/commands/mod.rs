@@ -1,0 +1,78 @@
+//! One file a command: its flags, its arguments, and what it does.
+
+mod compaction;
+mod completion;
+mod del;
+mod endpoint;
+pub mod get;
+mod member;
+mod put;
+mod txn;
+mod version;
+
+use std::ffi::OsString;
+use std::io::{Stdout, stdout};
+use std::os::unix::ffi::OsStringExt;
+
+use bytes::Bytes;
+use clap::{ArgMatches, Command};
+
+use crate::bench;
+use crate::cli;
+use crate::failure::Failure;
+
+/// Every command, in the order help shows them.
+pub fn all() -> Vec<Command> {
+    vec![
+        get::command(),
+        put::command(),
+        del::command(),
+        txn::command(),
+        compaction::command(),
+        endpoint::command(),
+        member::command(),
+        bench::command(),
+        version::command(),
+        completion::command(),
+    ]
+}
+
+/// Runs the command that was asked for.
+pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let Some((name, matches)) = matches.subcommand() else { return help(&[]) };
+    match name {
+        "get" => get::run(matches).await,
+        "put" => put::run(matches).await,
+        "del" => del::run(matches).await,
+        "txn" => txn::run(matches).await,
+        "compaction" => compaction::run(matches).await,
+        "endpoint" => endpoint::run(matches).await,
+        "member" => member::run(matches).await,
+        "bench" => bench::run(matches).await,
+        "version" => version::run(),
+        "completion" => completion::run(matches),
+        _ => help(&[]),
+    }
+}
+
+/// Prints the help of the command at the end of `path`.
+pub fn help(path: &[&str]) -> Result<(), Failure> {
+    let mut root = cli::command();
+    root.build();
+    let mut command = &mut root;
+    for name in path {
+        command = command.find_subcommand_mut(name).expect("a command of ours");
+    }
+    command.print_help()?;
+    Ok(())
+}
+
+/// Where answers are printed.
+fn output() -> Stdout {
+    stdout()
+}
+
+/// An argument's bytes, as they are.
+fn bytes(argument: OsString) -> Bytes {
+    argument.into_vec().into()
+}

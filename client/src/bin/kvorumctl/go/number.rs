@@ -1,0 +1,123 @@
+//! Integers and bools (Go's package strconv).
+
+use super::quote::quoted;
+
+/// How digits are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// 0x, 0o, 0b or a leading 0 say which; underscores may separate digits. How flags are read.
+    Any,
+    /// Base 10.
+    Decimal,
+    /// Base 16, without a prefix. How lease ids are read.
+    Hexadecimal,
+}
+
+/// A whole number of 64 bits.
+pub fn parse_int(text: &str, base: Base) -> Result<i64, String> {
+    let fail =
+        |why: &str| Err(format!("strconv.ParseInt: parsing {}: {why}", quoted(text.as_bytes())));
+    let (negative, digits) = match text.as_bytes().first() {
+        Some(b'-') => (true, &text[1..]),
+        Some(b'+') => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (radix, digits) = match base {
+        Base::Decimal => (10, digits.to_string()),
+        Base::Hexadecimal => (16, digits.to_string()),
+        Base::Any => any_base(digits),
+    };
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return fail("invalid syntax");
+    }
+    let magnitude = u128::from_str_radix(&digits, radix).unwrap_or(u128::MAX);
+    let limit = i64::MAX.unsigned_abs() + u64::from(negative);
+    match u64::try_from(magnitude) {
+        Ok(magnitude) if magnitude <= limit => {
+            let number = magnitude.cast_signed();
+            Ok(if negative { number.wrapping_neg() } else { number })
+        }
+        _ => fail("value out of range"),
+    }
+}
+
+/// The base that a number's prefix names, and its digits.
+fn any_base(digits: &str) -> (u32, String) {
+    let lower = digits.to_ascii_lowercase();
+    let (radix, rest) = match lower.as_str() {
+        hex if hex.starts_with("0x") => (16, &hex[2..]),
+        octal if octal.starts_with("0o") => (8, &octal[2..]),
+        binary if binary.starts_with("0b") => (2, &binary[2..]),
+        octal if octal.len() > 1 && octal.starts_with('0') => (8, &octal[1..]),
+        decimal => (10, decimal),
+    };
+    let tidy = !rest.ends_with('_') && !rest.contains("__");
+    (radix, if tidy { rest.replace('_', "") } else { rest.to_string() })
+}
+
+/// A switch's value.
+pub fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("strconv.ParseBool: parsing {}: invalid syntax", quoted(text.as_bytes()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Base, parse_bool, parse_int};
+
+    #[test]
+    fn integers() {
+        let good = [
+            ("0", Base::Any, 0),
+            ("-7", Base::Any, -7),
+            ("+7", Base::Decimal, 7),
+            ("0x1F", Base::Any, 31),
+            ("0b11", Base::Any, 3),
+            ("0o17", Base::Any, 15),
+            ("017", Base::Any, 15),
+            ("1_000", Base::Any, 1000),
+            ("010", Base::Decimal, 10),
+            ("7fffffffffffffff", Base::Hexadecimal, i64::MAX),
+            ("-8000000000000000", Base::Hexadecimal, i64::MIN),
+            ("9223372036854775807", Base::Decimal, i64::MAX),
+        ];
+        for (text, base, number) in good {
+            assert_eq!(parse_int(text, base), Ok(number), "{text}");
+        }
+        for (text, base) in [
+            ("", Base::Any),
+            ("-", Base::Any),
+            ("x", Base::Any),
+            ("0x", Base::Any),
+            ("1__0", Base::Any),
+            ("1_0", Base::Decimal),
+            ("0x1", Base::Hexadecimal),
+            ("zz", Base::Hexadecimal),
+            (" 1", Base::Decimal),
+        ] {
+            let expected = format!("strconv.ParseInt: parsing {text:?}: invalid syntax");
+            assert_eq!(parse_int(text, base), Err(expected));
+        }
+        for text in [
+            "9223372036854775808",
+            "-9223372036854775809",
+            "999999999999999999999999999999999999999999",
+        ] {
+            let expected = format!("strconv.ParseInt: parsing {text:?}: value out of range");
+            assert_eq!(parse_int(text, Base::Decimal), Err(expected));
+        }
+    }
+
+    #[test]
+    fn bools() {
+        assert_eq!(parse_bool("T"), Ok(true));
+        assert_eq!(parse_bool("0"), Ok(false));
+        assert_eq!(
+            parse_bool("yes"),
+            Err(r#"strconv.ParseBool: parsing "yes": invalid syntax"#.into())
+        );
+    }
+}

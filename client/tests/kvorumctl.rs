@@ -1,0 +1,105 @@
+//! The program itself: what can be seen of it without a server.
+
+use std::process::{Command, Output};
+
+fn kvorumctl(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kvorumctl"))
+        .args(arguments)
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("the program can be run")
+}
+
+/// Exit code, standard output and standard error.
+fn ends(arguments: &[&str]) -> (i32, String, String) {
+    let output = kvorumctl(arguments);
+    let text = |bytes| String::from_utf8(bytes).expect("it is UTF-8");
+    (output.status.code().expect("it exits"), text(output.stdout), text(output.stderr))
+}
+
+/// An endpoint nobody listens on.
+fn closed_endpoint() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("--endpoints={}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn version_names_the_program_and_the_api() {
+    let expected = format!("kvorumctl version: {}\nAPI version: 3.7\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(ends(&["version"]), (0, expected, String::new()));
+}
+
+#[test]
+fn help_comes_without_a_command() {
+    for arguments in
+        [&[][..], &["--help"], &["endpoint"], &["member"], &["bench"], &["bench", "put", "-h"]]
+    {
+        let (code, out, err) = ends(arguments);
+        assert!(
+            code == 0 && out.contains("Usage:") && err.is_empty(),
+            "{arguments:?}: {code} {err}"
+        );
+    }
+}
+
+#[test]
+fn completion_scripts_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = ends(&["completion", shell]);
+        assert!(code == 0 && out.contains("kvorumctl") && out.contains("compaction"), "{shell}");
+    }
+    assert_eq!(ends(&["completion", "nosuch"]).0, 1);
+}
+
+#[test]
+fn exit_codes_are_those_of_etcdctl() {
+    let cases: [(&[&str], i32, &str); 8] = [
+        (&["--bogus"], 1, "unknown flag: --bogus"),
+        (
+            &["nosuch"],
+            1,
+            "unknown command \"nosuch\" for \"kvorumctl\"\nRun 'kvorumctl --help' for usage.",
+        ),
+        (
+            &["get"],
+            128,
+            "get command needs one argument as key and an optional argument as range_end",
+        ),
+        (&["get", "a", "--order=x"], 4, "bad sort order x"),
+        (&["get", "a", "-w", "xx"], 4, "unsupported output format"),
+        (&["--endpoints=", "get", "a"], 2, "etcdclient: no available endpoints"),
+        (&["compaction", "x"], 1, "strconv.ParseInt: parsing \"x\": invalid syntax"),
+        (&["txn"], 3, "EOF"),
+    ];
+    for (arguments, code, text) in cases {
+        let expected = (code, String::new(), format!("Error: {text}\n"));
+        assert_eq!(ends(arguments), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_waited_for_until_the_timeout() {
+    let endpoint = closed_endpoint();
+    let (code, out, err) = ends(&[&endpoint, "--command-timeout=50ms", "put", "a", "b"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (1, "", "Error: context deadline exceeded\n"));
+    let (code, out, err) = ends(&[&endpoint, "--command-timeout=50ms", "endpoint", "status"]);
+    let address = endpoint.trim_start_matches("--endpoints=");
+    let expected =
+        format!("Failed to get the status of endpoint {address} (context deadline exceeded)\n");
+    assert_eq!((code, out, err), (1, String::new(), expected));
+    let (code, _, err) = ends(&[&endpoint, "bench", "put"]);
+    assert!(code == 2 && err.starts_with("Error: cannot connect to 127.0.0.1:"), "{code} {err}");
+}
+
+#[test]
+fn a_flag_and_its_variable_conflict() {
+    let output = Command::new(env!("CARGO_BIN_EXE_kvorumctl"))
+        .args(["--endpoints=127.0.0.1:1", "get", "a"])
+        .env("ETCDCTL_ENDPOINTS", "127.0.0.1:1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("conflicting environment variable ETCDCTL_ENDPOINTS"), "{text}");
+}
