@@ -36,6 +36,13 @@ pub struct LogExtent {
     pub durable: Option<u64>,
 }
 
+impl LogExtent {
+    /// Whether the log holds an index durably, or held it until it was purged.
+    fn covers(&self, index: u64) -> bool {
+        Some(index) <= self.durable.max(self.purged)
+    }
+}
+
 /// A machine, ready to apply what comes after [`Machine::applied`].
 pub struct Opened {
     /// The state machine.
@@ -206,7 +213,7 @@ fn check_extent(
     if state.applied.map(|position| position.index) != Some(applied) {
         return Err(Refusal::OtherIndex { store: applied });
     }
-    if Some(applied) > log.durable {
+    if !log.covers(applied) {
         return Err(Refusal::BeyondLog { applied });
     }
     if let Some(purged) = log.purged
@@ -259,8 +266,7 @@ fn restore_from(stores: &mut Stores, info: &CheckpointInfo) -> Result<Restored, 
 /// Tells damage of a checkpoint, which another one can make good, from errors that concern no checkpoint.
 fn refusal_of(error: StoreSetupError) -> Result<Refusal, StoreSetupError> {
     match error {
-        StoreSetupError::Checkpoint(error @ CheckpointError::Io { .. }) => Err(error.into()),
-        StoreSetupError::Checkpoint(error) => Ok(Refusal::Checkpoint(error)),
+        StoreSetupError::Checkpoint(error) if error.is_damage() => Ok(Refusal::Checkpoint(error)),
         StoreSetupError::Restore(error @ mvcc::RestoreError::Invalid { .. }) => {
             Ok(Refusal::CheckpointBlocks(error))
         }

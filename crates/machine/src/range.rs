@@ -36,7 +36,7 @@ pub enum RangeError {
     /// The revision is above the newest one.
     #[error("required revision is a future revision")]
     FutureRevision,
-    /// A request that [`validate`](crate::validate) refuses.
+    /// A request that [`validate`] refuses.
     #[error(transparent)]
     Invalid(#[from] RequestError),
     /// The store failed or is damaged: the member must stop.

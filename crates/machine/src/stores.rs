@@ -19,7 +19,7 @@ use crate::layout::{Current, Layout};
 /// What the store is kept in.
 #[derive(Clone, Debug)]
 pub enum BackendKind {
-    /// In a sled directory.
+    /// In a sled directory, which sled writes by itself: the disk must be the real one.
     Sled,
     /// In memory: a restart begins from the newest checkpoint, or from nothing.
     Memory,

@@ -82,11 +82,13 @@ impl Checkpoints {
 
     fn take_in(&self, path: &Path) -> Result<(), CheckpointError> {
         match self.shared.read_info(path) {
-            Ok(info) => self.shared.insert(info),
-            Err(error @ CheckpointError::Io { .. }) => return Err(error),
-            Err(_) => self.shared.set_aside(path)?,
+            Ok(info) => {
+                self.shared.insert(info);
+                Ok(())
+            }
+            Err(error) if error.is_damage() => self.shared.set_aside(path),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// The newest durable checkpoint.
@@ -124,7 +126,7 @@ impl Checkpoints {
     pub fn verify(&self, info: &CheckpointInfo) -> Result<Checkpoint, CheckpointError> {
         let verified = Checkpoint::verify(&*self.shared.disk, &info.path);
         if let Err(error) = &verified
-            && !matches!(error, CheckpointError::Io { .. })
+            && error.is_damage()
         {
             self.refuse(info)?;
         }

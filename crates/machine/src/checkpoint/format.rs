@@ -72,6 +72,18 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// Whether the file itself is to blame, so that another checkpoint may serve. A file that could not be read, and one
+    /// that a newer version wrote, may be well.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            CheckpointError::Corrupt { .. } => true,
+            CheckpointError::State { source, .. } => matches!(source, StateError::Malformed(_)),
+            CheckpointError::Io { .. }
+            | CheckpointError::UnknownFormatVersion { .. }
+            | CheckpointError::View(_) => false,
+        }
+    }
+
     pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> CheckpointError {
         let path = path.to_owned();
         move |source| CheckpointError::Io { path: path.clone(), source }

@@ -166,6 +166,22 @@ fn a_damaged_checkpoint_is_not_used_to_rebuild_from() {
 }
 
 #[test]
+fn a_checkpoint_of_a_newer_version_is_neither_used_nor_set_aside() {
+    let mut fixture = populated(9);
+    let info = fixture.checkpoint().unwrap();
+    let mut bytes = fixture.disk.contents(&info.path).unwrap();
+    // The version stands after the magic; the header ends with its checksum, after the small state.
+    bytes[8] += 1;
+    let state_bytes = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+    let end = 48 + state_bytes;
+    let crc = crc32c::crc32c(&bytes[..end]);
+    bytes[end..end + 4].copy_from_slice(&crc.to_le_bytes());
+    fixture.disk.set_contents(&info.path, &bytes).unwrap();
+    let Err(OpenError::Checkpoint(error)) = fixture.restart().map(|_| ()) else { panic!("opens") };
+    assert!(matches!(error, CheckpointError::UnknownFormatVersion { found: 2, .. }), "{error}");
+}
+
+#[test]
 fn a_lost_state_comes_back_from_another_member() {
     let mut leader = populated(30);
     let info = leader.checkpoint().unwrap();
@@ -358,6 +374,22 @@ fn a_full_disk_ends_a_checkpoint_and_takes_nothing() {
     fixture.put("b", "reads and writes go on").unwrap();
     fixture.disk.set_capacity(None);
     assert!(fixture.checkpoint().unwrap().position > first.position);
+}
+
+/// The parts of a machine are used from several threads.
+#[test]
+fn parts_can_be_sent_between_threads() {
+    fn is_send<T: Send>() {}
+    fn is_shared<T: Send + Sync + Clone>() {}
+    is_send::<kvorum_machine::Machine>();
+    is_send::<kvorum_machine::Pin>();
+    is_send::<kvorum_machine::Checkpoint>();
+    is_send::<kvorum_machine::CheckpointWriter>();
+    is_send::<kvorum_machine::CheckpointReader>();
+    is_send::<kvorum_machine::CheckpointReceiver>();
+    is_send::<kvorum_machine::stream::Chunks<View>>();
+    is_shared::<kvorum_machine::MachineReader>();
+    is_shared::<Checkpoints>();
 }
 
 /// Set `UPDATE_GOLDENFILES` to write the example anew. Then the format has changed, and needs another version.

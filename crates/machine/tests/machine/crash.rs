@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_disk::FaultyDisk;
-use kvorum_machine::{BackendKind, KeptStores, LogExtent, MemberSeed, Payload, Progress};
-use kvorum_mvcc::{Backend, BackendError, BlockKey, MemBackend, Read, View};
+use kvorum_machine::{BackendKind, KeptStores, LogExtent, Machine, MemberSeed, Payload, Progress};
+use kvorum_mvcc::{Backend, BackendError, BlockKey, MemBackend, RangeOptions, Read};
 use kvorum_proto::entry::{CommandKind, MemberAttributes};
 use kvorum_proto::wire::CompactionRequest;
-use kvorum_types::MemberId;
+use kvorum_types::{KeyRange, MemberId};
 use prost::Message;
 
 use crate::fixture::{Fixture, ME, commands, member_dir, options, position, put, transfer};
@@ -93,26 +93,32 @@ fn log(count: usize) -> Vec<Payload> {
         .collect()
 }
 
-/// All that must be the same in the end.
-fn state(fixture: &Fixture, at: u64) -> String {
-    let view: View = fixture.view();
-    let reader = fixture.machine.reader();
-    assert_eq!(reader.applied(), Some(position(at)));
+/// All that must be the same, at whatever revision it is read.
+fn state(machine: &Machine) -> String {
+    let reader = machine.reader();
+    let view = reader.store().view();
+    let oldest = view.compact_revision().max(1);
+    let reads: Vec<String> = (oldest..=view.revision())
+        .map(|at| format!("{:?}", view.range(&KeyRange::all(), at, &RangeOptions::default())))
+        .collect();
     format!(
-        "{} {:?} {:?} {:?} {:?}",
-        view.revision(),
-        view.hash(0).unwrap(),
+        "{:?} {:?} {:?} {:?} {reads:?}",
+        view.hash(0).expect("a readable history"),
         reader.members(),
         reader.removed(),
-        fixture.machine.membership()
+        machine.membership()
     )
 }
 
-fn end_state(log: &[Payload]) -> String {
-    let mut fixture = Fixture::new();
-    fixture.log = log.to_vec();
-    fixture.replay();
-    state(&fixture, log.len() as u64 - 1)
+/// The state after each entry of a log.
+fn states(log: &[Payload]) -> Vec<String> {
+    let mut machine = Fixture::new().machine;
+    let apply = |(index, payload): (usize, &Payload)| {
+        machine.apply(position(index as u64), payload.clone(), None).expect("the entry applies");
+        machine.publish();
+        state(&machine)
+    };
+    log.iter().enumerate().map(apply).collect()
 }
 
 /// Everything an operation can fail with; that it failed is all that matters here.
@@ -152,14 +158,15 @@ fn live(fixture: &mut Fixture, log: &[Payload], purged: &mut Option<u64>) -> Res
 
 struct Scene {
     log: Vec<Payload>,
-    wanted: String,
+    /// The state after each entry.
+    wanted: Vec<String>,
     left: Arc<AtomicI64>,
 }
 
 impl Scene {
     fn new(count: usize) -> Scene {
         let log = log(count);
-        let wanted = end_state(&log);
+        let wanted = states(&log);
         Scene { log, wanted, left: Arc::new(AtomicI64::new(i64::MAX)) }
     }
 
@@ -197,8 +204,18 @@ impl Scene {
             self.open(disk, stores, purged).unwrap_or_else(|e| panic!("{place}: {e}"));
         let applied = fixture.machine.applied().map(|position| position.index);
         assert!(applied >= purged, "{place}: at {applied:?}, the log begins after {purged:?}");
+        self.check_state(&fixture.machine, place);
         fixture.replay();
-        assert_eq!(state(&fixture, self.log.len() as u64 - 1), self.wanted, "{place}");
+        assert_eq!(crate::fixture::next_index(&fixture.machine), self.log.len(), "{place}");
+        self.check_state(&fixture.machine, place);
+    }
+
+    /// The state is that of the entry it says it is of.
+    fn check_state(&self, machine: &Machine, place: &str) {
+        if let Some(applied) = machine.applied() {
+            let wanted = &self.wanted[applied.index as usize];
+            assert_eq!(state(machine), *wanted, "{place}, at {applied}");
+        }
     }
 }
 
@@ -305,5 +322,6 @@ fn the_store_never_gets_ahead_of_the_durable_log() {
         assert!(opened.refused.is_empty(), "{:?}", opened.refused);
         let applied = opened.machine.applied().map(|position| position.index);
         assert!(applied <= Some(durable), "applied {applied:?}, durable {durable}");
+        scene.check_state(&opened.machine, &format!("durable {durable}"));
     }
 }

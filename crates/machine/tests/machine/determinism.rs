@@ -9,7 +9,7 @@ use kvorum_types::{Incarnation, MemberId};
 use prost::Message;
 
 use crate::fixture::{Fixture, ME, command, entry, position};
-use crate::model::Random;
+use crate::model::{Random, seed_count};
 
 fn random_commands(seed: u64, count: usize) -> Vec<(CommandKind, Bytes)> {
     let mut random = Random(seed);
@@ -80,7 +80,7 @@ fn apply_one(
 
 #[test]
 fn the_same_commands_in_other_groups_give_the_same_outcomes_and_hash() {
-    for seed in 0..12 {
+    for seed in 0..seed_count(12) {
         let commands = random_commands(seed, 300);
         let (one, outcomes) = apply(seed, &commands, Some(ME));
         let (other, other_outcomes) = apply(seed + 1000, &commands, Some(ME));

@@ -526,9 +526,14 @@ fn stream(mut chunks: Chunks<kvorum_mvcc::View>) -> Result<RangeResponse, RangeE
 
 #[test]
 fn random_commands_come_out_as_in_the_model() {
-    for seed in 0..60 {
+    for seed in 0..seed_count(60) {
         drive(seed, 300);
     }
+}
+
+/// How many seeds to try: more, for a longer search, where `KVORUM_TEST_SEEDS` says so.
+pub fn seed_count(usual: u64) -> u64 {
+    std::env::var("KVORUM_TEST_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
 }
 
 /// For a seed that failed.

@@ -138,6 +138,72 @@ fn etcd_17247_a_txn_that_reads_and_writes_makes_each_change_once() {
 }
 
 #[test]
+fn etcd_17780_a_crash_after_a_compaction_does_not_take_the_revision_back() {
+    // Nothing lives at the newest revision, and everything before it is compacted: the revision is known by no record.
+    for from_checkpoint in [false, true] {
+        let mut fixture = Fixture::new();
+        for value in ["1", "2", "3"] {
+            fixture.put("a", value).unwrap();
+        }
+        fixture.delete("a", "").unwrap();
+        fixture.compact(5).unwrap();
+        fixture.maintain();
+        let wanted = everything(&fixture);
+        if from_checkpoint {
+            fixture.checkpoint().unwrap();
+            fixture.stores.numbers().into_iter().for_each(|number| fixture.stores.remove(number));
+        }
+        let mut fixture = fixture.restart().unwrap();
+        assert_eq!(everything(&fixture), wanted);
+        assert_eq!((fixture.view().revision(), fixture.view().compact_revision()), (5, 5));
+        fixture.put("a", "4").unwrap();
+        assert_eq!(fixture.view().revision(), 6);
+    }
+}
+
+#[test]
+fn etcd_18089_and_19179_a_delete_at_the_compaction_revision_is_still_told() {
+    let mut fixture = Fixture::new();
+    fixture.put("a", "1").unwrap();
+    fixture.delete("a", "").unwrap();
+    fixture.put("b", "1").unwrap();
+    fixture.compact(3).unwrap();
+    for _ in 0..3 {
+        let changes = fixture.view().changes(Revision::new(3, 0), usize::MAX).unwrap().changes;
+        let told: Vec<_> =
+            changes.iter().map(|c| (c.revision.main, c.is_tombstone, c.record.key())).collect();
+        assert_eq!(told, [(3, true, &b"a"[..]), (4, false, &b"b"[..])]);
+        fixture.maintain();
+        fixture.checkpoint().unwrap();
+        fixture.stores.numbers().into_iter().for_each(|number| fixture.stores.remove(number));
+        fixture = fixture.restart().unwrap();
+    }
+}
+
+#[test]
+fn a_view_holds_what_the_applied_position_says_it_holds() {
+    let mut fixture = Fixture::new();
+    let reader = fixture.machine.reader();
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            loop {
+                // In this order: a read-index waits for the position, then reads.
+                let Some(applied) = reader.applied() else { continue };
+                let revision = reader.store().view().revision();
+                assert!(revision >= applied.index as i64 + 2, "revision {revision} at {applied}");
+                if applied.index == 4999 {
+                    return;
+                }
+            }
+        });
+        for number in 0..5000 {
+            fixture.put("a", &number.to_string()).unwrap();
+        }
+        watching.join().unwrap();
+    });
+}
+
+#[test]
 fn a_key_put_and_then_deleted_in_one_txn_leaves_both_changes_and_no_key() {
     let mut fixture = Fixture::new();
     let request = then(vec![
