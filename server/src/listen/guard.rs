@@ -1,0 +1,126 @@
+//! A client connection's socket, with its bytes watched on the way through.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::pings::{GOAWAY_TOO_MANY_PINGS, PingWatch};
+use crate::socket::Socket;
+
+/// What a connection's socket and the task that drives it tell each other.
+#[derive(Default)]
+pub(super) struct ConnectionState {
+    /// Set once the client has said what it speaks.
+    pub(super) has_begun: AtomicBool,
+    /// Requests whose answer has not been sent whole.
+    pub(super) requests: AtomicUsize,
+}
+
+/// A socket that follows HTTP/2's frames both ways and ends the connection of a client that pings too often.
+pub(super) struct GuardedSocket {
+    socket: Socket,
+    state: Arc<ConnectionState>,
+    watch: PingWatch,
+    /// How much of the farewell has been written.
+    farewell_sent: usize,
+}
+
+impl GuardedSocket {
+    pub(super) fn new(socket: Socket, state: Arc<ConnectionState>) -> GuardedSocket {
+        GuardedSocket { socket, state, watch: PingWatch::new(), farewell_sent: 0 }
+    }
+
+    /// Writes the farewell, then fails, which ends the connection.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        while let Some(rest) = GOAWAY_TOO_MANY_PINGS.get(self.farewell_sent..)
+            && !rest.is_empty()
+        {
+            match ready!(Pin::new(&mut self.socket).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.farewell_sent += count,
+            }
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "too_many_pings")))
+    }
+
+    /// How many bytes of the next write may pass: all of them, or up to where the farewell belongs.
+    fn bytes_allowed(&self) -> usize {
+        if !self.watch.is_over() {
+            return usize::MAX;
+        }
+        self.watch.bytes_to_boundary().unwrap_or(1)
+    }
+}
+
+impl AsyncRead for GuardedSocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = into.filled().len();
+        ready!(Pin::new(&mut this.socket).poll_read(cx, into))?;
+        let received = into.filled().get(before..).unwrap_or_default();
+        let has_requests = this.state.requests.load(Ordering::Relaxed) > 0;
+        this.watch.received(received, has_requests, Instant::now());
+        if this.watch.has_begun() {
+            this.state.has_begun.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for GuardedSocket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let allowed = match this.bytes_allowed() {
+            0 => return this.poll_farewell(cx),
+            allowed => bytes.get(..allowed).unwrap_or(bytes),
+        };
+        let count = ready!(Pin::new(&mut this.socket).poll_write(cx, allowed))?;
+        this.watch.sent(allowed.get(..count).unwrap_or_default());
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.watch.is_over() {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |slice| &**slice));
+        }
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.socket).poll_write_vectored(cx, slices))?;
+        let mut left = count;
+        for slice in slices {
+            let sent = slice.get(..left).unwrap_or(&**slice);
+            this.watch.sent(sent);
+            left -= sent.len();
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,156 @@
+//! Taking in connections from other members.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvorum_consensus::Lane;
+use kvorum_types::MemberId;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::handshake::{self, Caller, HANDSHAKE_TIME_MAX, HandshakeError, SeenIncarnations};
+use super::pipe::{self, PeerRx, PeerTx};
+use super::{
+    CONNECTIONS_MAX, CONNECTIONS_PER_MEMBER_MAX, DEAD_TIME_MAX, HANDSHAKES_MAX, PeerTransport,
+};
+use crate::socket::{Listener, Socket};
+
+/// How long accepting rests after the process ran out of descriptors or the like.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections, shakes hands, and hands each over to be served.
+pub(crate) struct Acceptor<S> {
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S> {
+    transport: Arc<PeerTransport>,
+    serve: S,
+    seen: SeenIncarnations,
+    connections: Arc<Connections>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl<S, F> Acceptor<S>
+where
+    S: Fn(Lane, MemberId, PeerTx, PeerRx) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// An acceptor that answers handshakes for `transport`'s member and runs `serve` on every connection.
+    pub(crate) fn new(transport: Arc<PeerTransport>, serve: S) -> Acceptor<S> {
+        let shared = Shared {
+            transport,
+            serve,
+            seen: SeenIncarnations::default(),
+            connections: Arc::default(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+        };
+        Acceptor { shared: Arc::new(shared) }
+    }
+
+    /// Accepts on one listener until dropped; connections are closed with it.
+    pub(crate) async fn run(&self, listener: Listener) {
+        let mut tasks = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            };
+            let socket = match accepted {
+                Ok(socket) => socket,
+                Err(error) => {
+                    warn!(%error, "cannot accept a peer connection");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Without a free place the socket is closed at once: a member tries again, and nobody else belongs here.
+            match self.shared.handshakes.clone().try_acquire_owned() {
+                Ok(place) => drop(tasks.spawn(take_in(self.shared.clone(), socket, place))),
+                Err(_) => debug!("peer connection closed, too many handshakes under way"),
+            }
+        }
+    }
+}
+
+async fn take_in<S, F>(shared: Arc<Shared<S>>, socket: Socket, handshaking: OwnedSemaphorePermit)
+where
+    S: Fn(Lane, MemberId, PeerTx, PeerRx) -> F,
+    F: Future<Output = ()>,
+{
+    let met = timeout(HANDSHAKE_TIME_MAX, meet(&shared, socket)).await;
+    drop(handshaking);
+    let (caller, _place, tx, rx) = match met.unwrap_or(Err(HandshakeError::TimedOut)) {
+        Ok(met) => met,
+        Err(error) => {
+            log_turned_away(&error);
+            return;
+        }
+    };
+    (shared.serve)(caller.lane, caller.member, tx, rx).await;
+}
+
+/// Strangers and members of other clusters deserve a look; a connection that only broke does not.
+fn log_turned_away(error: &HandshakeError) {
+    match error {
+        HandshakeError::Magic(_) | HandshakeError::Refused { .. } => {
+            warn!(%error, "peer connection turned away");
+        }
+        _ => debug!(%error, "peer connection turned away"),
+    }
+}
+
+async fn meet<S>(
+    shared: &Shared<S>,
+    socket: Socket,
+) -> Result<(Caller, Place, PeerTx, PeerRx), HandshakeError> {
+    socket.set_nodelay()?;
+    socket.set_liveness(DEAD_TIME_MAX)?;
+    let local = shared.transport.local().ok_or(HandshakeError::Closed)?;
+    let (mut tx, mut rx) = pipe::pipe(socket, shared.transport.pool().clone());
+    let admit = |caller: Caller| Place::admit(&shared.connections, caller.member);
+    let (caller, place) =
+        handshake::answer(local, &shared.seen, admit, &mut rx.frames, &mut tx.frames).await?;
+    pipe::open(&mut tx, &mut rx);
+    Ok((caller, place, tx, rx))
+}
+
+/// How many connections each member has; members without one are not listed.
+#[derive(Default)]
+struct Connections {
+    of: Mutex<BTreeMap<MemberId, usize>>,
+}
+
+/// One admitted connection; gives its place back on drop.
+struct Place {
+    connections: Arc<Connections>,
+    member: MemberId,
+}
+
+impl Place {
+    fn admit(connections: &Arc<Connections>, member: MemberId) -> Option<Place> {
+        let mut of = connections.of.lock();
+        let total: usize = of.values().sum();
+        let count = of.get(&member).copied().unwrap_or(0);
+        if total >= CONNECTIONS_MAX || count >= CONNECTIONS_PER_MEMBER_MAX {
+            return None;
+        }
+        of.insert(member, count + 1);
+        Some(Place { connections: connections.clone(), member })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut of = self.connections.of.lock();
+        match of.get_mut(&self.member) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(of.remove(&self.member)),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Opening connections to other members.
+
+use std::io;
+use std::sync::OnceLock;
+
+use kvorum_consensus::{Lane, Transport};
+use kvorum_pool::BufferPool;
+use kvorum_types::{ClusterId, Incarnation, MemberId};
+use tokio::time::timeout;
+
+use super::handshake::{self, HANDSHAKE_TIME_MAX, HandshakeError, Local};
+use super::pipe::{self, PeerRx, PeerTx};
+use super::{CONNECT_TIME_MAX, DEAD_TIME_MAX};
+use crate::config::ServerUrl;
+use crate::socket::Socket;
+
+/// Carries messages between members over sockets.
+///
+/// - Speaks to nobody before it has been told which run of the member it belongs to.
+pub struct PeerTransport {
+    cluster: ClusterId,
+    member: MemberId,
+    incarnation: OnceLock<Incarnation>,
+    pool: BufferPool,
+}
+
+impl PeerTransport {
+    /// The transport of one member. Payloads are received into buffers of `pool`.
+    pub(crate) fn new(cluster: ClusterId, member: MemberId, pool: BufferPool) -> PeerTransport {
+        PeerTransport { cluster, member, incarnation: OnceLock::new(), pool }
+    }
+
+    /// What this member says about itself; `None` before its log has been opened.
+    pub(super) fn local(&self) -> Option<Local> {
+        let incarnation = *self.incarnation.get()?;
+        Some(Local { cluster: self.cluster, member: self.member, incarnation })
+    }
+
+    /// The buffers that payloads are received into.
+    pub(super) fn pool(&self) -> &BufferPool {
+        &self.pool
+    }
+
+    async fn connect_at(
+        &self,
+        local: Local,
+        to: MemberId,
+        url: &str,
+        lane: Lane,
+    ) -> io::Result<(PeerTx, PeerRx)> {
+        let url: ServerUrl =
+            url.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
+        let socket = timeout(CONNECT_TIME_MAX, Socket::connect(url.address()))
+            .await
+            .map_err(|_| timed_out())??;
+        socket.set_nodelay()?;
+        socket.set_liveness(DEAD_TIME_MAX)?;
+        let (mut tx, mut rx) = pipe::pipe(socket, self.pool.clone());
+        let call = handshake::call(local, to, lane, &mut rx.frames, &mut tx.frames);
+        timeout(HANDSHAKE_TIME_MAX, call).await.map_err(|_| HandshakeError::TimedOut)??;
+        pipe::open(&mut tx, &mut rx);
+        Ok((tx, rx))
+    }
+}
+
+impl Transport for PeerTransport {
+    type Tx = PeerTx;
+    type Rx = PeerRx;
+
+    fn opened(&self, incarnation: Incarnation) {
+        // A transport serves one run of one member, so a second call could only repeat the first.
+        let _ = self.incarnation.set(incarnation);
+    }
+
+    async fn connect(
+        &self,
+        to: MemberId,
+        peer_urls: &[String],
+        lane: Lane,
+    ) -> io::Result<(PeerTx, PeerRx)> {
+        let local = self.local().ok_or(io::ErrorKind::NotConnected)?;
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for url in peer_urls {
+            match self.connect_at(local, to, url, lane).await {
+                Ok(pipe) => return Ok(pipe),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}

@@ -1,0 +1,478 @@
+//! The core thread: starts a member, keeps it together, and takes it apart again.
+//!
+//! ```text
+//! kvorum-core    one tokio runtime on one thread: consensus, peer connections, this module
+//! <worker>       one thread for each of the consensus crate's workers: log, state, checkpoints
+//! kvorum-client  a tokio runtime on as many threads as there are cores: client connections, requests
+//! ```
+//!
+//! No client's load delays a heartbeat, and nothing on the core thread waits for the disk once the member has started.
+//! Whatever ends the member, its parts go in the same order: leadership, client listeners, open requests, consensus,
+//! peer connections, client runtime, workers, the lock on the data directory.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use kvorum_consensus::{InitialMember, Member, Settings, Start, TransferError};
+use kvorum_disk::{Disk, DiskLock};
+use kvorum_pool::BufferPool;
+use kvorum_types::{ClusterId, MemberId};
+use tokio::runtime::{self, Runtime};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::builder::Builder;
+use crate::config::{ClusterState, Config, InitialCluster, ServerUrl};
+use crate::failure::{FatalError, StartError};
+use crate::grpc::{ClientService, Context};
+use crate::listen::{ClientPort, ClientPortLimits};
+use crate::peer::{Acceptor, PeerTransport};
+use crate::socket::{BoundListener, Listener};
+use crate::threads::WorkerThreads;
+use crate::{CoreMember, attributes};
+
+/// How long handing over the leadership may take when the member is stopped.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(800);
+
+/// How long open requests may go on once the member is stopping.
+const DRAIN_TIME_MAX: Duration = Duration::from_millis(300);
+
+/// How long those who were still waiting have to take their answer, `server stopped`.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(100);
+
+/// Bytes kept in buffers for entries and peer messages that are not in use.
+const POOL_BYTES_MAX: usize = 64 << 20;
+
+/// Whether and how the member is to end. Only ever raised.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Stop {
+    No,
+    /// Hand over, let requests finish.
+    Gracefully,
+    /// At once.
+    Now,
+}
+
+/// The threads that answer clients.
+struct ClientThreads {
+    count: usize,
+    name: String,
+}
+
+/// What the handle of a started member needs to know.
+pub(crate) struct Started {
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) peer_urls: Vec<String>,
+    pub(crate) member: CoreMember,
+    /// Becomes true once; see [`attributes::publish`].
+    pub(crate) ready: watch::Receiver<bool>,
+}
+
+/// Runs one member from its start to its end, on the calling thread.
+pub(crate) fn run(
+    builder: Builder,
+    started: oneshot::Sender<Result<Started, StartError>>,
+    stop: watch::Receiver<Stop>,
+) -> Result<(), FatalError> {
+    let core = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(core) => core,
+        Err(error) => return refuse(started, StartError::Thread(error)),
+    };
+    let mut running = match core.block_on(Running::open(builder)) {
+        Ok(running) => running,
+        Err(error) => {
+            // Whoever is told must not find files or sockets still open.
+            drop(core);
+            return refuse(started, error);
+        }
+    };
+    let _ = started.send(Ok(running.started()));
+    let ended = core.block_on(running.run_until_stopped(stop));
+    drop(running);
+    drop(core);
+    ended
+}
+
+fn refuse(
+    started: oneshot::Sender<Result<Started, StartError>>,
+    error: StartError,
+) -> Result<(), FatalError> {
+    // Nobody waits for the answer any more if the start was given up.
+    let _ = started.send(Err(error));
+    Ok(())
+}
+
+/// A member at work. Fields are dropped in this order.
+struct Running {
+    peers: JoinSet<()>,
+    client_port: JoinSet<()>,
+    clients: Option<Runtime>,
+    member: CoreMember,
+    _workers: WorkerThreads,
+    _locks: Vec<Box<dyn DiskLock>>,
+    closing: watch::Sender<bool>,
+    ready: watch::Receiver<bool>,
+    endpoints: Vec<String>,
+    peer_urls: Vec<String>,
+}
+
+impl Running {
+    async fn open(builder: Builder) -> Result<Running, StartError> {
+        let disk = builder.open_disk();
+        let dirs = Dirs::of(&builder.config);
+        let locks = dirs.lock(&*disk)?;
+        let sockets = Sockets::bind(&builder)?;
+        let identity = Identity::find(&builder.config, &*disk, &dirs, &sockets)?;
+        let pool = BufferPool::new(POOL_BYTES_MAX);
+        let transport =
+            Arc::new(PeerTransport::new(identity.cluster, identity.member, pool.clone()));
+        let config = builder.config.clone();
+        let clients = ClientThreads {
+            count: builder.client_thread_count,
+            name: format!("{}client", builder.thread_name_prefix),
+        };
+        let limits = ClientPortLimits {
+            connections_max: builder.connections_max,
+            max_concurrent_streams: config.limits.max_concurrent_streams,
+        };
+        let prefix = builder.thread_name_prefix.clone();
+        let start = start_of(builder, identity, disk, &dirs, transport.clone(), pool);
+        let (member, workers) = Member::start(start).await?;
+        let (workers, all_started) = WorkerThreads::start(workers, &prefix);
+        let (closing, is_closing) = watch::channel(false);
+        let (ready_sender, ready) = watch::channel(false);
+        let endpoints = sockets.client_urls.clone();
+        let peer_urls = sockets.peer_urls.clone();
+        let mut running = Running {
+            peers: JoinSet::new(),
+            client_port: JoinSet::new(),
+            clients: None,
+            member,
+            _workers: workers,
+            _locks: locks,
+            closing,
+            ready,
+            endpoints,
+            peer_urls,
+        };
+        let opened = all_started.map_err(StartError::Thread).and_then(|()| {
+            running.take_in_peers(transport, sockets.peers)?;
+            let context =
+                Context::new(running.member.clone(), config.limits, config.election_timeout);
+            let port = ClientPort::new(ClientService::new(context), limits, is_closing);
+            running.serve_clients(port, clients, sockets.clients)
+        });
+        if let Err(error) = opened {
+            running.member.shutdown().await;
+            return Err(error);
+        }
+        let advertised = advertised(&config.advertise_client_urls, &running.endpoints);
+        running.publish(config.name, advertised, ready_sender);
+        Ok(running)
+    }
+
+    fn started(&self) -> Started {
+        Started {
+            endpoints: self.endpoints.clone(),
+            peer_urls: self.peer_urls.clone(),
+            member: self.member.clone(),
+            ready: self.ready.clone(),
+        }
+    }
+
+    fn take_in_peers(
+        &mut self,
+        transport: Arc<PeerTransport>,
+        bound: Vec<BoundListener>,
+    ) -> Result<(), StartError> {
+        let member = self.member.clone();
+        let serve = move |lane, from, tx, rx| {
+            let member = member.clone();
+            async move { member.serve(lane, from, tx, rx).await }
+        };
+        let acceptor = Arc::new(Acceptor::new(transport, serve));
+        for bound in bound {
+            let (acceptor, listener) = (acceptor.clone(), listen(bound)?);
+            self.peers.spawn(async move { acceptor.run(listener).await });
+        }
+        Ok(())
+    }
+
+    fn serve_clients(
+        &mut self,
+        port: Arc<ClientPort<ClientService>>,
+        threads: ClientThreads,
+        bound: Vec<BoundListener>,
+    ) -> Result<(), StartError> {
+        let clients = runtime::Builder::new_multi_thread()
+            .worker_threads(threads.count)
+            .thread_name(threads.name)
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let clients = self.clients.insert(clients);
+        let _in_clients = clients.enter();
+        for bound in bound {
+            self.client_port.spawn_on(port.clone().run(listen(bound)?), clients.handle());
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, name: String, client_urls: Vec<String>, ready: watch::Sender<bool>) {
+        let (member, endpoints) = (self.member.clone(), self.endpoints.clone());
+        self.peers.spawn(async move {
+            if attributes::publish(member, name, client_urls).await {
+                info!(?endpoints, "ready to serve client requests");
+                ready.send_replace(true);
+            }
+        });
+    }
+
+    /// Waits until the member fails or is to stop, then ends it; what remains are threads to join.
+    async fn run_until_stopped(
+        &mut self,
+        mut stop: watch::Receiver<Stop>,
+    ) -> Result<(), FatalError> {
+        let mut fatal = Box::pin(self.member.fatal());
+        let mut failure = tokio::select! {
+            failure = &mut fatal => Some(failure),
+            () = asked(&mut stop, Stop::Gracefully) => None,
+        };
+        if let Some(failure) = &failure {
+            error!(error = %failure, "the member stops");
+        }
+        if failure.is_none() && *stop.borrow() == Stop::Gracefully {
+            tokio::select! {
+                () = self.hand_over_and_drain() => {}
+                () = asked(&mut stop, Stop::Now) => {}
+            }
+        }
+        self.closing.send_replace(true);
+        self.member.shutdown().await;
+        let _ = timeout(ANSWER_TIME_MAX, drained(&mut self.client_port)).await;
+        self.client_port.shutdown().await;
+        self.peers.shutdown().await;
+        // It may have failed while it stopped.
+        failure = failure.or_else(|| fatal.now_or_never());
+        match failure {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
+        }
+    }
+
+    async fn hand_over_and_drain(&mut self) {
+        if self.member.status().is_leader {
+            match timeout(HAND_OVER_TIME_MAX, self.member.transfer_leadership(None)).await {
+                Ok(Ok(())) => info!("handed over the leadership"),
+                // The only voter has nobody to hand over to, and one that lost the leadership has nothing.
+                Ok(Err(TransferError::BadTransferee | TransferError::NotLeader)) => {}
+                Ok(Err(error)) => warn!(%error, "could not hand over the leadership"),
+                Err(_) => warn!("could not hand over the leadership in time"),
+            }
+        }
+        self.closing.send_replace(true);
+        let _ = timeout(DRAIN_TIME_MAX, drained(&mut self.client_port)).await;
+    }
+}
+
+async fn asked(stop: &mut watch::Receiver<Stop>, at_least: Stop) {
+    // A handle that is gone can only mean that nobody wants the member any more.
+    let _ = stop.wait_for(|stop| *stop >= at_least).await;
+}
+
+async fn drained(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}
+
+fn listen(bound: BoundListener) -> Result<Listener, StartError> {
+    let url = bound.url().unwrap_or_default();
+    Listener::new(bound).map_err(|source| StartError::Listen { url, source })
+}
+
+fn advertised(configured: &[ServerUrl], bound: &[String]) -> Vec<String> {
+    match configured {
+        [] => bound.to_vec(),
+        configured => configured.iter().map(|url| url.as_str().to_owned()).collect(),
+    }
+}
+
+/// Where a member keeps its files.
+struct Dirs {
+    data: PathBuf,
+    member: PathBuf,
+    wal: PathBuf,
+}
+
+impl Dirs {
+    fn of(config: &Config) -> Dirs {
+        let member = config.data_dir.join("member");
+        let wal = config.wal_dir.clone().unwrap_or_else(|| member.join("wal"));
+        Dirs { data: config.data_dir.clone(), member, wal }
+    }
+
+    /// Keeps every other process away from the data, and from a log that is kept apart from it.
+    fn lock(&self, disk: &dyn Disk) -> Result<Vec<Box<dyn DiskLock>>, StartError> {
+        let lock = |dir: &PathBuf, file: PathBuf| {
+            let parent = file.parent().unwrap_or(dir);
+            disk.create_dir_all(parent)
+                .map_err(|source| StartError::DataDir { path: parent.to_owned(), source })?;
+            Ok::<_, StartError>(disk.lock(&file)?)
+        };
+        let mut locks = vec![lock(&self.data, self.data.join("LOCK"))?];
+        if !self.wal.starts_with(&self.data) {
+            // Beside the log's directory, in which only the log's own files belong.
+            locks.push(lock(&self.wal, self.wal.with_added_extension("LOCK"))?);
+        }
+        Ok(locks)
+    }
+}
+
+/// A member's sockets, before anything is answered on them.
+struct Sockets {
+    clients: Vec<BoundListener>,
+    client_urls: Vec<String>,
+    peers: Vec<BoundListener>,
+    peer_urls: Vec<String>,
+}
+
+impl Sockets {
+    fn bind(builder: &Builder) -> Result<Sockets, StartError> {
+        let config = &builder.config;
+        let (clients, client_urls) = bind(&config.listen_client_urls, &builder.client_listeners)?;
+        let (peers, peer_urls) = bind(&config.listen_peer_urls, &builder.peer_listeners)?;
+        Ok(Sockets { clients, client_urls, peers, peer_urls })
+    }
+}
+
+fn bind(
+    urls: &[ServerUrl],
+    given: &[std::net::TcpListener],
+) -> Result<(Vec<BoundListener>, Vec<String>), StartError> {
+    let failed = |url: &str| {
+        let url = url.to_owned();
+        move |source: io::Error| StartError::Listen { url, source }
+    };
+    let mut bound = Vec::new();
+    for url in urls {
+        bound.push(BoundListener::bind(url.address()).map_err(failed(url.as_str()))?);
+    }
+    for listener in given {
+        let taken = listener.try_clone().and_then(BoundListener::from_std);
+        bound.push(taken.map_err(failed("a socket handed over"))?);
+    }
+    let urls = bound.iter().map(BoundListener::url).collect::<io::Result<Vec<_>>>();
+    Ok((bound, urls.map_err(failed("a bound socket"))?))
+}
+
+/// Who the member is and how its cluster began.
+struct Identity {
+    cluster: ClusterId,
+    member: MemberId,
+    initial_members: Vec<InitialMember>,
+    initialise: bool,
+}
+
+impl Identity {
+    /// A member with a log is who its log says; any other is who its configuration says.
+    fn find(
+        config: &Config,
+        disk: &dyn Disk,
+        dirs: &Dirs,
+        sockets: &Sockets,
+    ) -> Result<Identity, StartError> {
+        let known = kvorum_wal::identity(disk, &dirs.wal)
+            .map_err(|error| StartError::Member(kvorum_consensus::StartError::Log(error)))?;
+        let config = with_bound_peers(config, &sockets.peer_urls);
+        let configured = Identity::configured(&config);
+        let is_new = config.initial_cluster_state == ClusterState::New;
+        match known {
+            // What the flags say of the first members only matters if the member fell before its first entry.
+            Some(known)
+                if known.cluster == configured.cluster && known.member == configured.member =>
+            {
+                Ok(Identity { initialise: is_new, ..configured })
+            }
+            Some(known) => Ok(Identity {
+                cluster: known.cluster,
+                member: known.member,
+                initial_members: Vec::new(),
+                initialise: false,
+            }),
+            None if is_new => {
+                config.check_bootstrap()?;
+                Ok(configured)
+            }
+            None => Err(StartError::CannotJoin { wal_dir: dirs.wal.clone() }),
+        }
+    }
+
+    fn configured(config: &Config) -> Identity {
+        let token = &config.initial_cluster_token;
+        let ids = config.initial_cluster.member_ids(token);
+        let id_of = |name: &str| ids.get(name).copied().unwrap_or_default();
+        let initial_members = config
+            .initial_cluster
+            .members()
+            .map(|(name, urls)| InitialMember {
+                id: id_of(name),
+                name: name.to_owned(),
+                peer_urls: urls.iter().map(|url| url.as_str().to_owned()).collect(),
+            })
+            .collect();
+        Identity {
+            cluster: config.initial_cluster.cluster_id(token),
+            member: id_of(&config.name),
+            initial_members,
+            initialise: true,
+        }
+    }
+}
+
+/// Fills in what an embedding program left open: the addresses that were bound, and a cluster of one.
+fn with_bound_peers(config: &Config, bound: &[String]) -> Config {
+    let mut config = config.clone();
+    if config.initial_advertise_peer_urls.is_empty() {
+        config.initial_advertise_peer_urls =
+            bound.iter().filter_map(|url| url.parse().ok()).collect();
+        config.initial_advertise_peer_urls.sort();
+    }
+    if config.initial_cluster.members().next().is_none() {
+        let urls = config.initial_advertise_peer_urls.clone();
+        config.initial_cluster = InitialCluster::of_one(&config.name, urls);
+    }
+    config
+}
+
+fn start_of(
+    builder: Builder,
+    identity: Identity,
+    disk: Arc<dyn Disk>,
+    dirs: &Dirs,
+    transport: Arc<PeerTransport>,
+    pool: BufferPool,
+) -> Start<PeerTransport> {
+    let config = builder.config;
+    Start {
+        settings: Settings {
+            initialise: identity.initialise,
+            heartbeat_interval: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            checkpoint_bytes: builder.checkpoint_bytes,
+            catchup_entries: config.snapshot_catchup_entries,
+            ..Settings::new(identity.member, identity.cluster, identity.initial_members)
+        },
+        disk,
+        data_dir: dirs.member.clone(),
+        wal_dir: dirs.wal.clone(),
+        backend: builder.backend,
+        mvcc: builder.mvcc,
+        wal: builder.wal,
+        transport,
+        pool,
+    }
+}

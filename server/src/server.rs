@@ -1,0 +1,128 @@
+//! The handle of a running member.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{self, JoinHandle};
+
+use kvorum_consensus::Status;
+use tokio::sync::{oneshot, watch};
+
+use crate::CoreMember;
+use crate::builder::Builder;
+use crate::failure::{FatalError, StartError};
+use crate::running::{self, Started, Stop};
+
+/// How a member ended; `None` while it runs.
+type Outcome = Option<Result<(), FatalError>>;
+
+/// A member running in this process.
+///
+/// - Dropping it stops the member without a word to its cluster, joins all its threads and closes all its files. That
+///   blocks for as long as a write to the disk may take. [`Server::stop`] is the polite way.
+pub struct Server {
+    started: Started,
+    thread: CoreThread,
+}
+
+impl Server {
+    /// Describes a member.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) async fn start(builder: Builder) -> Result<Server, StartError> {
+        let (started, has_started) = oneshot::channel();
+        let (stop, stop_asked) = watch::channel(Stop::No);
+        let (ended, outcome) = watch::channel(None);
+        let name = format!("{}core", builder.thread_name_prefix);
+        let run = move || {
+            let run = AssertUnwindSafe(|| running::run(builder, started, stop_asked));
+            let result = catch_unwind(run).unwrap_or_else(|panic| Err(panicked(&*panic)));
+            ended.send_replace(Some(result));
+        };
+        let thread = thread::Builder::new().name(name).spawn(run);
+        let thread = thread.map_err(StartError::Thread)?;
+        // From here on, whoever drops this future drops the thread with it.
+        let thread = CoreThread { stop, outcome, thread: Some(thread) };
+        let started = has_started.await.map_err(|_| StartError::Panicked)??;
+        Ok(Server { started, thread })
+    }
+
+    /// The URLs on which clients are served.
+    pub fn endpoints(&self) -> &[String] {
+        &self.started.endpoints
+    }
+
+    /// The URLs on which peers are taken in.
+    pub fn peer_urls(&self) -> &[String] {
+        &self.started.peer_urls
+    }
+
+    /// What the member knows of itself.
+    pub fn status(&self) -> Status {
+        self.started.member.status()
+    }
+
+    /// The member itself, for what no client can ask.
+    pub fn member(&self) -> &CoreMember {
+        &self.started.member
+    }
+
+    /// Waits until the member follows a leader, has caught up, and is known to its cluster by name and client URLs.
+    pub async fn ready(&self) -> Result<(), FatalError> {
+        let mut ready = self.started.ready.clone();
+        tokio::select! {
+            Ok(_) = ready.wait_for(|is_ready| *is_ready) => Ok(()),
+            ended = self.wait() => ended,
+        }
+    }
+
+    /// Waits until the member has ended: well, because it was told to, or with what stopped it.
+    pub async fn wait(&self) -> Result<(), FatalError> {
+        let mut outcome = self.thread.outcome.clone();
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            Err(_) => Err(FatalError::Panicked),
+        }
+    }
+
+    /// Hands over the leadership, lets open requests finish, and ends the member. All threads are joined and all files
+    /// closed when this returns.
+    pub async fn stop(self) -> Result<(), FatalError> {
+        self.thread.stop.send_if_modified(|stop| {
+            let is_new = *stop == Stop::No;
+            if is_new {
+                *stop = Stop::Gracefully;
+            }
+            is_new
+        });
+        self.wait().await
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> FatalError {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    tracing::error!(message, "the core thread panicked");
+    FatalError::Panicked
+}
+
+/// The thread that everything of one member hangs on.
+struct CoreThread {
+    stop: watch::Sender<Stop>,
+    outcome: watch::Receiver<Outcome>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for CoreThread {
+    fn drop(&mut self) {
+        self.stop.send_replace(Stop::Now);
+        if let Some(thread) = self.thread.take() {
+            // Its panics have been caught and are its outcome.
+            let _ = thread.join();
+        }
+    }
+}
