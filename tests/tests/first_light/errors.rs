@@ -1,0 +1,43 @@
+//! Errors that belong to no single request: size, missing leaders, calls that do not exist yet.
+
+use kvorum_proto::api::etcdserverpb::{LeaseGrantRequest, lease_client::LeaseClient};
+use tonic::Request;
+
+use crate::api::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_the_largest_size_is_taken_and_a_larger_one_refused() {
+    let (_cluster, endpoint) = member().await;
+    let limit = 1536 * 1024;
+    endpoint.put("a", vec![b'x'; limit - 1024]).await.unwrap();
+    let answer = endpoint.put("a", vec![b'x'; limit]).await;
+    assert_refused(answer, Code::InvalidArgument, "etcdserver: request is too large");
+    let operations = (0..3).map(|number| put_op(&format!("k{number}"), &"x".repeat(limit / 2)));
+    let answer = endpoint.txn(always(operations.collect())).await;
+    // Past the limit of a message, of which this transaction is one, gRPC itself refuses.
+    let status = answer.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(
+        status.message().starts_with("grpc: received message larger than max ("),
+        "{}",
+        status.message()
+    );
+    assert_eq!(endpoint.range(everything()).await.unwrap().count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_not_there_yet_is_named() {
+    let (_cluster, endpoint) = member().await;
+    let request = LeaseGrantRequest { ttl: 10, id: 0 };
+    let status = LeaseClient::new(endpoint.channel()).lease_grant(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("LeaseGrant"), "{}", status.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_wants_a_leader_is_served_while_there_is_one() {
+    let (_cluster, endpoint) = member().await;
+    let mut request = Request::new(range("a", ""));
+    request.metadata_mut().insert("hasleader", "true".parse().unwrap());
+    endpoint.kv().range(request).await.unwrap();
+}
