@@ -57,10 +57,11 @@ pub fn range(request: &RangeRequest) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// Checks a range request that is to be answered in chunks, which neither sorting nor filtering allows.
+/// Checks a range request that is to be answered in chunks, which neither sorting nor filtering allows. A target other
+/// than the key counts as sorting even without an order: the answer in one piece would be sorted by it.
 pub fn range_stream(request: &RangeRequest) -> Result<(), RequestError> {
     range(request)?;
-    if !is_default_order(request) {
+    if request.sort_target != SortTarget::Key as i32 || !is_default_order(request) {
         return Err(RequestError::StreamSortOrder);
     }
     if has_revision_filter(request) {
