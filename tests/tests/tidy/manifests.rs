@@ -64,6 +64,7 @@ const TESTING: &[&str] = &[
     "goldenscript",
     "proc-macro2",
     "proptest",
+    "prost",
     "rand",
     "serde_json",
     "syn",
