@@ -25,6 +25,9 @@ pub struct Options {
     pub view_age_max: Duration,
     /// How many bytes of such blocks may be held back, however young the views are.
     pub held_bytes_max: u64,
+    /// How many bytes of tombstones of dead keys are kept, at least, before older blocks are cleaned so that they can
+    /// be dropped. A quarter of what is live is kept in any case.
+    pub tombstone_bytes_min: u64,
     /// How many changes one step of a compaction looks at.
     pub compaction_step_changes: usize,
 }
@@ -39,6 +42,7 @@ impl Default for Options {
             tail_bytes_max: 64 << 20,
             view_age_max: Duration::from_secs(300),
             held_bytes_max: 1 << 30,
+            tombstone_bytes_min: 1 << 20,
             compaction_step_changes: 4096,
         }
     }

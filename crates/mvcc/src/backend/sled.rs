@@ -21,6 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_types::ByteCursor;
@@ -36,6 +37,10 @@ const PART_BYTES: usize = 64 << 10;
 
 /// How much is inserted before sled is made to flush.
 const UNFLUSHED_BYTES_MAX: usize = 512 << 10;
+
+/// A database that was closed in this process stays locked until sled's own threads have let go of it.
+const LOCK_TRIES_MAX: u32 = 1000;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 const META_PREFIX: u8 = 0;
 const BLOCK_PREFIX: u8 = 1;
@@ -64,8 +69,20 @@ impl SledBackend {
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None)
             .print_profile_on_drop(false);
-        let db = caught("open", || config.open())?;
-        Ok(SledBackend { db: Some(db), panicked: AtomicBool::new(false) })
+        let mut tries = 0;
+        loop {
+            let opened = caught("open", || config.open());
+            match opened {
+                Ok(db) => {
+                    return Ok(SledBackend { db: Some(db), panicked: AtomicBool::new(false) });
+                }
+                Err(error) if is_locked(&error) && tries < LOCK_TRIES_MAX => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn run<T>(
@@ -97,6 +114,12 @@ impl Drop for SledBackend {
             });
         }
     }
+}
+
+/// Whether another handle has the database open. sled says so in words only.
+fn is_locked(error: &BackendError) -> bool {
+    matches!(error, BackendError::Failed { source, .. }
+        if source.to_string().contains("could not acquire lock"))
 }
 
 /// Runs `work` and turns a panic into an error.

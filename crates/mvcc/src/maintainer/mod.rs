@@ -134,6 +134,9 @@ pub(crate) struct Core {
 
 type Task = fn(&mut Core, Option<u64>, &mut Maintained) -> Result<bool, BackendError>;
 
+/// The place of write-behind among the tasks.
+const WRITE_BEHIND: usize = 0;
+
 /// Each does a bounded piece of work, or says that it has none.
 const TASKS: [Task; 5] = [
     |core, durable_index, done| core.write_behind(durable_index, false, done),
@@ -171,8 +174,10 @@ impl Core {
     ) -> Result<Maintained, BackendError> {
         self.now = self.now.max(now);
         let mut done = Maintained::default();
+        // A commit by another task would make the blocks of a half-written publish count.
+        let first = if self.staged.is_some() { WRITE_BEHIND } else { self.next_task };
         for offset in 0..TASKS.len() {
-            let number = (self.next_task + offset) % TASKS.len();
+            let number = (first + offset) % TASKS.len();
             if let Some(task) = TASKS.get(number)
                 && task(self, durable_index, &mut done)?
             {

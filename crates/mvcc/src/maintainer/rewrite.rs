@@ -18,8 +18,7 @@ const RUN_READ_BYTES_MAX: u64 = 1 << 20;
 /// So many small blocks side by side are joined, however little they hold together.
 const RUN_BLOCKS_JOINED: usize = 8;
 
-/// A cleaning pass is begun when the tombstones kept are this many blocks' worth, and a quarter of what is live.
-const TOMBSTONE_BLOCKS_MIN: u64 = 16;
+/// A cleaning pass is begun when the tombstones kept are more than this part of what is live.
 const TOMBSTONE_SHARE: u64 = 4;
 
 /// Where the cleaning pass stands; see the module above for why there is one.
@@ -222,7 +221,7 @@ impl Core {
                 }
             }
         }
-        let least = TOMBSTONE_BLOCKS_MIN * self.engine.options.block_bytes as u64;
+        let least = self.engine.options.tombstone_bytes_min;
         let is_due = kept_bytes > least.max(live_bytes / TOMBSTONE_SHARE);
         if is_due {
             self.cleaning.pass = Some(Pass { next: 0, end, waits_for_set: None });
