@@ -23,6 +23,9 @@ pub(crate) enum CallError {
     /// RangeStream with a bound on revisions.
     #[error("RangeStream does not support revision filters")]
     StreamRevisionFilter,
+    /// A health check of a service that does not exist.
+    #[error("unknown service")]
+    HealthUnknown,
     /// The deadline that the client set has passed.
     #[error("context deadline exceeded")]
     DeadlineExceeded,
@@ -100,6 +103,7 @@ impl CallError {
             | CallError::StreamRevisionFilter
             | CallError::Method(_)
             | CallError::Message(MessageError::Compressed(_)) => Code::Unimplemented,
+            CallError::HealthUnknown => Code::NotFound,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
             CallError::Message(
                 MessageError::ReceivedTooLarge { .. } | MessageError::ReplyTooLarge { .. },

@@ -1,17 +1,27 @@
 //! How long a client is willing to wait.
 
+use std::future::pending;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
+use tokio::time::sleep;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The most digits gRPC allows.
 const DIGITS_MAX: usize = 8;
 
+/// Waits until the client's deadline has passed; for ever if it has none.
+pub(super) async fn passed(headers: &HeaderMap) {
+    match timeout(headers) {
+        Some(left) => sleep(left).await,
+        None => pending().await,
+    }
+}
+
 /// What is left of the client's deadline, from `grpc-timeout`: up to eight digits and a unit. One that cannot be read is
 /// none: the client keeps its own watch.
-pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > DIGITS_MAX || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -14,6 +14,9 @@ pub(super) enum Method {
     MemberList,
     Status,
     HashKv,
+    HealthCheck,
+    HealthWatch,
+    HealthList,
 }
 
 impl Method {
@@ -29,15 +32,19 @@ impl Method {
             "/etcdserverpb.Cluster/MemberList" => Method::MemberList,
             "/etcdserverpb.Maintenance/Status" => Method::Status,
             "/etcdserverpb.Maintenance/HashKV" => Method::HashKv,
+            "/grpc.health.v1.Health/Check" => Method::HealthCheck,
+            "/grpc.health.v1.Health/Watch" => Method::HealthWatch,
+            "/grpc.health.v1.Health/List" => Method::HealthList,
             _ => return None,
         })
     }
 }
 
-/// Every RPC of etcd's that is not served yet. Those of KV all are.
+/// The RPCs of every service that are not served yet. Those of KV and health all are.
 #[rustfmt::skip]
 static UNSERVED: &[(&str, &[&str])] = &[
     ("etcdserverpb.KV", &[]),
+    ("grpc.health.v1.Health", &[]),
     ("etcdserverpb.Watch", &["Watch"]),
     ("etcdserverpb.Lease", &["LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"]),
     ("etcdserverpb.Cluster", &["MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"]),
@@ -105,6 +112,7 @@ mod tests {
     fn other_paths_are_refused_as_gos_grpc_does() {
         let cases = [
             ("/etcdserverpb.KV/Get", "unknown method Get for service etcdserverpb.KV"),
+            ("/grpc.health.v1.Health/Get", "unknown method Get for service grpc.health.v1.Health"),
             ("/etcdserverpb.Kv/Range", "unknown service etcdserverpb.Kv"),
             ("/Range", "malformed method name: \"/Range\""),
             ("/", "malformed method name: \"/\""),

@@ -1,8 +1,8 @@
 //! The client port's gRPC services, over HTTP/2 streams as the HTTP library hands them out.
 //!
 //! ```text
-//! request -> service -> method -> receive -> decode -> context.admit -> kv, range_stream, maintenance, cluster -> reply
-//!               +- not gRPC: http          +- health, reflection: standard
+//! request -> service -> method -> receive -> decode -> context.admit -> kv, range_stream, maintenance, cluster, health -> reply
+//!               +- not gRPC: http          +- reflection
 //! ```
 //!
 //! KV is written by hand, not generated, because its calls are the server's hottest path:
@@ -17,15 +17,16 @@
 mod cluster;
 mod context;
 mod deadline;
+mod health;
 mod kv;
 mod maintenance;
 mod method;
 mod range_stream;
 mod reads;
 mod receive;
+mod reflection;
 mod reply;
 mod service;
-mod standard;
 
 pub(crate) use context::Context;
 pub(crate) use reply::ReplyBody;

@@ -53,9 +53,17 @@ pub(super) async fn run<T: Send + 'static>(
     is_large: bool,
     work: impl FnOnce(&Context) -> Result<T, CallError> + Send + 'static,
 ) -> Result<T, CallError> {
-    if !is_large {
-        return work(context);
+    if is_large {
+        // Boxed, so that the tasks of all the small reads are smaller.
+        return Box::pin(run_elsewhere(context.clone(), work)).await;
     }
+    work(context)
+}
+
+async fn run_elsewhere<T: Send + 'static>(
+    context: Arc<Context>,
+    work: impl FnOnce(&Context) -> Result<T, CallError> + Send + 'static,
+) -> Result<T, CallError> {
     let place = context.enter_large_read().await?;
     let shared = context.clone();
     // The place goes along: work whose call has been given up still takes it.

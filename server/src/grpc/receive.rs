@@ -101,7 +101,8 @@ where
     let first = next_data(&mut body).await?.ok_or(MessageError::Missing)?;
     let framed = match prefix.end_of_message(&first)? {
         Some(_) => first,
-        None => join(first, &mut body, prefix, budget).await?,
+        // Boxed, as it is rare and every call would have room for it.
+        None => Box::pin(join(first, &mut body, prefix, budget)).await?,
     };
     let end = prefix.end_of_message(&framed)?.ok_or(MessageError::UnexpectedEnd)?;
     let is_followed = framed.len() > end || next_data(&mut body).await?.is_some();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Body;
 use kvorum_proto::api::etcdserverpb::{HashKvRequest, MemberListRequest, StatusRequest};
@@ -14,13 +15,13 @@ use kvorum_proto::wire::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use prost::Message;
-use tokio::time::timeout;
+use tonic_health::pb::HealthCheckRequest;
 
 use super::context::{Context, requires_leader};
 use super::method::{self, Method};
+use super::reflection::Reflection;
 use super::reply::{self, ReplyBody};
-use super::standard::StandardServices;
-use super::{cluster, deadline, kv, maintenance, range_stream, receive};
+use super::{cluster, deadline, health, kv, maintenance, range_stream, receive};
 use crate::errors::{CallError, MessageError};
 use crate::http as plain;
 
@@ -28,13 +29,13 @@ use crate::http as plain;
 #[derive(Clone)]
 pub(crate) struct ClientService {
     context: Arc<Context>,
-    standard: StandardServices,
+    reflection: Reflection,
 }
 
 impl ClientService {
     /// Serves what `context` describes.
     pub(crate) fn new(context: Context) -> ClientService {
-        ClientService { context: Arc::new(context), standard: StandardServices::new() }
+        ClientService { context: Arc::new(context), reflection: Reflection::new() }
     }
 
     /// Answers one request. A panic on the way costs only this request.
@@ -45,34 +46,31 @@ impl ClientService {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        if !is_grpc(&request) {
-            return plain::answer(&self.context, request.method(), request.uri()).await;
+        let (head, body) = request.into_parts();
+        if !is_grpc(&head) {
+            // What is rare is boxed, so that every call's task is smaller.
+            return Box::pin(plain::answer(&self.context, &head.method, &head.uri)).await;
         }
-        match AssertUnwindSafe(self.call(request)).catch_unwind().await {
-            Ok(response) => response,
+        if Reflection::takes(head.uri.path()) {
+            return Box::pin(self.reflection.answer(Request::from_parts(head, body))).await;
+        }
+        match AssertUnwindSafe(self.call(&head, body)).catch_unwind().await {
+            Ok(answered) => answered.unwrap_or_else(reply::with_error),
             Err(_) => reply::with_error(self.context.note_panic()),
         }
     }
 
-    async fn call<B>(&self, request: Request<B>) -> Response<ReplyBody>
+    async fn call<B>(&self, head: &Parts, body: B) -> Result<Response<ReplyBody>, CallError>
     where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body<Data = Bytes> + Unpin,
     {
-        let path = request.uri().path();
-        let Some(method) = Method::of(path) else {
-            if StandardServices::takes(path) {
-                return self.standard.answer(request).await;
-            }
-            return reply::with_error(method::refusal(path).into());
-        };
-        let (head, body) = request.into_parts();
-        let answer = self.dispatch(method, &head.headers, body);
-        let answered = match deadline::timeout(&head.headers) {
-            None => answer.await,
-            Some(left) => timeout(left, answer).await.unwrap_or(Err(CallError::DeadlineExceeded)),
-        };
-        answered.unwrap_or_else(reply::with_error)
+        let path = head.uri.path();
+        let method = Method::of(path).ok_or_else(|| method::refusal(path))?;
+        tokio::select! {
+            biased;
+            answered = self.dispatch(method, &head.headers, body) => answered,
+            () = deadline::passed(&head.headers) => Err(CallError::DeadlineExceeded),
+        }
     }
 
     async fn dispatch<B>(
@@ -88,15 +86,22 @@ impl ClientService {
         let _place = context.enter()?;
         let bytes_max = context.message_bytes_max();
         let encoded = receive::message(body, headers, bytes_max, context.receiving()).await?;
-        if method == Method::RangeStream {
-            let request: RangeRequest = decode(&encoded)?;
-            context.admit(headers, false)?;
-            let requires_leader = requires_leader(headers);
-            let messages =
-                range_stream::range_stream(context.clone(), request, requires_leader).await?;
-            return Ok(reply::with_messages(messages));
+        match method {
+            Method::RangeStream => {
+                let request: RangeRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                let requires_leader = requires_leader(headers);
+                let messages =
+                    range_stream::range_stream(context.clone(), request, requires_leader).await?;
+                Ok(reply::with_messages(messages))
+            }
+            Method::HealthWatch => {
+                let request: HealthCheckRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                Ok(reply::with_messages(health::watch(context, &request)?))
+            }
+            _ => self.unary(method, headers, encoded).await.map(reply::with_message),
         }
-        self.unary(method, headers, encoded).await.map(reply::with_message)
     }
 
     /// Answers a call of one message with one.
@@ -109,7 +114,7 @@ impl ClientService {
         let context = &self.context;
         match method {
             // A stream is not answered with one message.
-            Method::RangeStream => Err(CallError::Internal),
+            Method::RangeStream | Method::HealthWatch => Err(CallError::Internal),
             Method::Range => {
                 let request: RangeRequest = decode(&encoded)?;
                 context.admit(headers, request.serializable)?;
@@ -150,14 +155,23 @@ impl ClientService {
                 context.admit(headers, false)?;
                 maintenance::hash_kv(context, request).await
             }
+            Method::HealthCheck => {
+                let request: HealthCheckRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                health::check(&request)
+            }
+            Method::HealthList => {
+                context.admit(headers, false)?;
+                health::list()
+            }
         }
     }
 }
 
 /// gRPC and plain HTTP share the port and are told apart by version and content type.
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    let kind = request.headers().get(CONTENT_TYPE);
-    request.version() == Version::HTTP_2
+fn is_grpc(head: &Parts) -> bool {
+    let kind = head.headers.get(CONTENT_TYPE);
+    head.version == Version::HTTP_2
         && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 

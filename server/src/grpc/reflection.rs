@@ -1,4 +1,4 @@
-//! The services that are gRPC's own: health and server reflection.
+//! Server reflection: what a client that has no `.proto` files asks for first.
 
 use std::convert::Infallible;
 
@@ -14,27 +14,26 @@ use super::reply::{self, ReplyBody};
 
 const BUILT_IN: &str = "the descriptors are part of the program";
 
-/// Health, which is "serving" for as long as the port is open, and reflection of etcd's services.
+/// Describes etcd's services and gRPC's own, in both versions of the protocol.
 #[derive(Clone)]
-pub(super) struct StandardServices(Routes);
+pub(super) struct Reflection(Routes);
 
-impl StandardServices {
-    pub(super) fn new() -> StandardServices {
+impl Reflection {
+    pub(super) fn new() -> Reflection {
         let describe = || {
             Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let (_, health) = tonic_health::server::health_reporter();
         let reflection = describe().build_v1().expect(BUILT_IN);
         let reflection_alpha = describe().build_v1alpha().expect(BUILT_IN);
-        let routes = Routes::new(health).add_service(reflection).add_service(reflection_alpha);
-        StandardServices(routes.prepare())
+        let routes = Routes::new(reflection).add_service(reflection_alpha);
+        Reflection(routes.prepare())
     }
 
-    /// Whether the path is one of theirs.
+    /// Whether the path is one of reflection's.
     pub(super) fn takes(path: &str) -> bool {
-        path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.")
+        path.starts_with("/grpc.reflection.")
     }
 
     pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<ReplyBody>
@@ -57,6 +56,6 @@ mod tests {
 
     #[test]
     fn the_descriptors_that_reflection_shows_can_be_read() {
-        StandardServices::new();
+        Reflection::new();
     }
 }
