@@ -19,6 +19,11 @@ use crate::validate::RequestError;
 
 /// Checks one branch of a transaction.
 pub(crate) fn check(operations: &[RequestOp]) -> Result<(), RequestError> {
+    // Most transactions do one thing, or one thing else: they need no sets.
+    let is_txn = |operation: &RequestOp| matches!(operation.request, Some(Request::RequestTxn(_)));
+    if operations.len() < 2 && !operations.iter().any(is_txn) {
+        return Ok(());
+    }
     let mut lists = vec![List::new(operations)];
     // What the list that was just finished writes, to be taken up by the list it is nested in.
     let mut finished: Option<Footprint<'_>> = None;
