@@ -71,6 +71,7 @@ const TESTING: &[&str] = &[
     "tempfile",
     "tokio",
     "toml",
+    "tracing-subscriber",
     "walkdir",
 ];
 
