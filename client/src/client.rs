@@ -157,17 +157,22 @@ impl Client {
 mod tests {
     use std::time::Duration;
 
+    use tokio::net::TcpSocket;
+
     use crate::{Client, Config, Error};
 
-    /// A port nobody listens on: it was free a moment ago, and is not given out again so soon.
-    fn closed_endpoint() -> String {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
+    /// An endpoint nobody listens on, and nobody else can as long as the socket is kept.
+    fn closed_endpoint() -> (TcpSocket, String) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address.to_string())
     }
 
     #[tokio::test]
     async fn a_call_without_a_server_waits_until_its_deadline() {
-        let client = Client::new(Config::new([closed_endpoint(), closed_endpoint()])).unwrap();
+        let (closed, also_closed) = (closed_endpoint(), closed_endpoint());
+        let client = Client::new(Config::new([closed.1, also_closed.1])).unwrap();
         let client = client.with_timeout(Duration::from_millis(80));
         let put = tokio::spawn(async move { client.put("key", "value").await });
         assert!(matches!(put.await.unwrap(), Err(Error::DeadlineExceeded)));
@@ -175,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_is_too_large_is_not_sent() {
-        let mut config = Config::new([closed_endpoint()]);
+        let mut config = Config::new(["127.0.0.1:1"]);
         config.request_bytes_max = 10;
         let client = Client::new(config).unwrap();
         let error = client.put("key", "0123456789").await.unwrap_err();

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use tokio::net::TcpSocket;
+
 fn kvorumctl(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kvorumctl"))
         .args(arguments)
@@ -18,10 +20,12 @@ fn ends(arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("it exits"), text(output.stdout), text(output.stderr))
 }
 
-/// An endpoint nobody listens on.
-fn closed_endpoint() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("--endpoints={}", listener.local_addr().unwrap())
+/// An endpoint nobody listens on, and nobody else can as long as the socket is kept.
+fn closed_endpoint() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address.to_string())
 }
 
 #[test]
@@ -80,11 +84,11 @@ fn exit_codes_are_those_of_etcdctl() {
 
 #[test]
 fn a_server_that_is_not_there_is_waited_for_until_the_timeout() {
-    let endpoint = closed_endpoint();
+    let (_closed, address) = closed_endpoint();
+    let endpoint = format!("--endpoints={address}");
     let (code, out, err) = ends(&[&endpoint, "--command-timeout=50ms", "put", "a", "b"]);
     assert_eq!((code, out.as_str(), err.as_str()), (1, "", "Error: context deadline exceeded\n"));
     let (code, out, err) = ends(&[&endpoint, "--command-timeout=50ms", "endpoint", "status"]);
-    let address = endpoint.trim_start_matches("--endpoints=");
     let expected =
         format!("Failed to get the status of endpoint {address} (context deadline exceeded)\n");
     assert_eq!((code, out, err), (1, String::new(), expected));
