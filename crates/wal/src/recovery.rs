@@ -17,7 +17,7 @@ use crate::survey::{self, Survey, survey};
 use crate::writer::{Start, Writer};
 use crate::{OpenError, Options, Vote};
 
-/// How many zero bytes are written at once over a torn tail.
+/// Repairs are written in pieces of this length.
 static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// An open log: three handles for three kinds of threads, and what was found.
@@ -149,6 +149,7 @@ fn repair(
     }
     let file = &*survey.newest.file;
     let make_end = || {
+        write_again(file, survey.batch_start, survey.end)?;
         wipe(file, survey.end, survey.dirt_end)?;
         let mut capacity = file.len()?;
         if capacity < options.segment_bytes {
@@ -165,6 +166,23 @@ fn repair(
     };
     let path = segment::path(dir, survey.newest.segment);
     make_end().map_err(OpenError::io(&path))
+}
+
+/// Writes the last batch again, as it is. If its sync failed, the kernel may hold it for clean though it is not on the
+/// medium, and no later sync would bring it there.
+fn write_again(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<()> {
+    let mut offset = start;
+    while offset < end {
+        let count = usize::try_from(end - offset).unwrap_or(usize::MAX).min(ZEROES.len());
+        let mut bytes = vec![0; count];
+        let read = file.read_at(offset, &mut bytes)?;
+        if read < count {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_all_at(offset, &[&bytes])?;
+        offset += read as u64;
+    }
+    Ok(())
 }
 
 /// Writes zeroes over a torn tail. Whole records in it would otherwise seem to follow what is written next.

@@ -39,6 +39,8 @@ pub struct Survey {
     pub dirt_end: u64,
     /// The last batch of which a record was kept.
     pub batch: u64,
+    /// Where that batch begins, in the newest segment; `end` where there is none.
+    pub batch_start: u64,
     /// Segments after the newest, which hold nothing.
     pub unused: Vec<u64>,
 }
@@ -301,6 +303,7 @@ impl Surveyor<'_> {
             end: stop.offset,
             dirt_end: behind.dirt_end,
             batch: self.log.batch,
+            batch_start: if self.log.batch == 0 { stop.offset } else { self.log.batch_start },
             unused: self.log.unused.iter().map(|(segment, _)| *segment).collect(),
         })
     }

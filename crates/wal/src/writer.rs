@@ -221,7 +221,8 @@ impl Writer {
     fn is_upkeep_due(&self) -> bool {
         let is_late = self.offset > self.active.capacity / 2 && self.stock.is_empty();
         let is_full = self.shared.lock().is_full;
-        (is_late && !is_full) || self.stock.retired_count() > RETIRED_MAX
+        let retired_max = if is_full { 0 } else { RETIRED_MAX };
+        (is_late && !is_full) || self.stock.retired_count() > retired_max
     }
 
     fn keep_up(&mut self) -> io::Result<bool> {
