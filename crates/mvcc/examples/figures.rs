@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kvorum_mvcc::{MemBackend, Opened, Options, RangeOptions, Read, create, open};
+use kvorum_mvcc::{
+    Backend, Maintainer, MemBackend, Opened, Options, RangeOptions, Read, Store, View, create, open,
+};
 use kvorum_types::{KeyRange, RangeEnd};
 
 const VALUE_BYTES: usize = 256;
-const BATCH: u64 = 64;
+const BATCH: usize = 64;
 
 fn main() {
     for key_count in [10_000, 1_000_000] {
@@ -26,53 +28,55 @@ fn key(number: u64) -> String {
 fn measure(key_count: u64) {
     println!("{key_count} keys of 30 bytes, values of {VALUE_BYTES} bytes");
     let backend = Arc::new(MemBackend::new());
-    let Opened { mut store, mut maintainer, .. } =
-        create(backend.clone(), Options::default()).expect("memory does not fail");
-    let value = [b'v'; VALUE_BYTES];
+    let opened = create(backend.clone(), Options::default()).expect("memory does not fail");
+    let Opened { mut store, mut maintainer, .. } = opened;
     let keys: Vec<String> = (0..key_count).map(key).collect();
     let resident_before = resident_bytes();
-
-    let mut index = 0;
-    let (mut writing, mut maintaining) = (Duration::ZERO, Duration::ZERO);
-    let mut put_all = |name: &str| {
-        (writing, maintaining) = (Duration::ZERO, Duration::ZERO);
-        for batch in keys.chunks(BATCH as usize) {
-            let start = Instant::now();
-            for key in batch {
-                let mut txn = store.begin();
-                txn.put(key.as_bytes(), &value, 0);
-                txn.commit();
-            }
-            index += 1;
-            store.publish(index, Bytes::new());
-            writing += start.elapsed();
-            let start = Instant::now();
-            while !maintainer.step(Some(index), Duration::ZERO).expect("no failure").idle {}
-            maintaining += start.elapsed();
-        }
-        print_per("put", name, writing, key_count);
-        print_per("write-behind of a put", name, maintaining, key_count);
+    let beside_blocks = || {
+        let resident = resident_bytes().saturating_sub(resident_before);
+        resident.saturating_sub(backend.disk_bytes()) / key_count
     };
-    put_all("new keys");
-    put_all("overwriting");
-    let resident = resident_bytes().saturating_sub(resident_before);
-    let stored = kvorum_mvcc::Backend::disk_bytes(backend.as_ref());
-    let per_key = resident.saturating_sub(stored) / key_count;
-    println!("  memory beside the blocks, two versions a key: {per_key} B a key");
+    put_all("new keys", &keys, &mut store, &mut maintainer);
+    println!("  memory beside the blocks, one version a key: {} B a key", beside_blocks());
+    put_all("overwriting", &keys, &mut store, &mut maintainer);
+    println!("  memory beside the blocks, two versions a key: {} B a key", beside_blocks());
 
     let current = store.revision();
     store.compact(current).expect("the current revision can be compacted");
     store.publish(u64::MAX, Bytes::new());
     let start = Instant::now();
-    while !maintainer.step(Some(u64::MAX), Duration::ZERO).expect("no failure").idle {}
+    rest(&mut maintainer);
     print_per("compaction of a version", "in the background", start.elapsed(), key_count);
-    let resident = resident_bytes().saturating_sub(resident_before);
-    let stored = kvorum_mvcc::Backend::disk_bytes(backend.as_ref());
-    let per_key = resident.saturating_sub(stored) / key_count;
-    println!("  memory beside the blocks, one version a key: {per_key} B a key");
 
-    let view = store.reader().view();
-    let range = KeyRange { start: "/registry/pods/8".into(), end: RangeEnd::Unbounded };
+    read(&store.reader().view(), &keys);
+    drop((store, maintainer));
+    let start = Instant::now();
+    open(backend, Options::default()).expect("what was written can be opened");
+    println!("  open: {:?}", start.elapsed());
+}
+
+fn put_all(name: &str, keys: &[String], store: &mut Store, maintainer: &mut Maintainer) {
+    let value = [b'v'; VALUE_BYTES];
+    let (mut writing, mut maintaining) = (Duration::ZERO, Duration::ZERO);
+    for batch in keys.chunks(BATCH) {
+        let start = Instant::now();
+        for key in batch {
+            let mut txn = store.begin();
+            txn.put(key.as_bytes(), &value, 0);
+            txn.commit();
+        }
+        store.publish(0, Bytes::new());
+        writing += start.elapsed();
+        let start = Instant::now();
+        rest(maintainer);
+        maintaining += start.elapsed();
+    }
+    print_per("put", name, writing, keys.len() as u64);
+    print_per("write-behind of a put", name, maintaining, keys.len() as u64);
+}
+
+fn read(view: &View, keys: &[String]) {
+    let range = KeyRange { start: "/registry/pods/4".into(), end: RangeEnd::Unbounded };
     let options = RangeOptions { limit: 10_000, ..RangeOptions::default() };
     for round in ["first", "second"] {
         let start = Instant::now();
@@ -94,11 +98,10 @@ fn measure(key_count: u64) {
     let start = Instant::now();
     let hash = view.hash(0).expect("readable").hash;
     println!("  hash of all: {:?} ({hash:08x})", start.elapsed());
+}
 
-    drop((view, store, maintainer));
-    let start = Instant::now();
-    open(backend, Options::default()).expect("what was written can be opened");
-    println!("  open: {:?}", start.elapsed());
+fn rest(maintainer: &mut Maintainer) {
+    while !maintainer.step(Some(u64::MAX), Duration::ZERO).expect("memory does not fail").idle {}
 }
 
 fn print_per(what: &str, how: &str, time: Duration, count: u64) {

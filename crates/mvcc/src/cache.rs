@@ -114,7 +114,8 @@ mod tests {
     use kvorum_types::Revision;
 
     use super::*;
-    use crate::block::{BlockBuilder, StoredChange};
+    use crate::block::StoredChange;
+    use crate::block_builder::BlockBuilder;
     use crate::record::Record;
 
     fn block(serial: u64, bytes: usize) -> Arc<Block> {

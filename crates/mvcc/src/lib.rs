@@ -30,6 +30,7 @@ mod record;
 
 mod backend;
 mod block;
+mod block_builder;
 mod block_set;
 mod cache;
 mod meta;

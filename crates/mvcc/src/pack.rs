@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::block::{BlockBuilder, BlockInfo, ENTRY_BYTES, StoredChange};
+use crate::block::{BlockInfo, ENTRY_BYTES, StoredChange};
+use crate::block_builder::BlockBuilder;
 
 /// Cuts a run of changes, given in order, into blocks whose spans lie side by side.
 #[derive(Debug)]

@@ -41,8 +41,8 @@ use crate::store::Hub;
 
 pub(crate) use crate::maintainer::sweep::Dead;
 
-/// How many working steps pass between two measurements of sizes.
-const STEPS_UNMEASURED: u32 = 64;
+/// Sizes are measured no more often: a backend may have to look at many files for it.
+const MEASURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Does the store's background work: writes behind, compacts, frees. See [`Maintainer::step`].
 pub struct Maintainer {
@@ -128,7 +128,7 @@ pub(crate) struct Core {
     retired: Retired,
     /// The task to try first in the next step: each gets its turn.
     next_task: usize,
-    steps_unmeasured: u32,
+    measured_at: Duration,
     now: Duration,
 }
 
@@ -156,7 +156,7 @@ impl Core {
             staged: None,
             retired: Retired::default(),
             next_task: 0,
-            steps_unmeasured: 0,
+            measured_at: Duration::ZERO,
             now: Duration::ZERO,
         };
         let blocks = core.engine.state().blocks.clone();
@@ -173,6 +173,9 @@ impl Core {
         now: Duration,
     ) -> Result<Maintained, BackendError> {
         self.now = self.now.max(now);
+        if self.now.saturating_sub(self.measured_at) >= MEASURE_PAUSE {
+            self.measure();
+        }
         let mut done = Maintained::default();
         // A commit by another task would make the blocks of a half-written publish count.
         let first = if self.staged.is_some() { WRITE_BEHIND } else { self.next_task };
@@ -182,23 +185,16 @@ impl Core {
                 && task(self, durable_index, &mut done)?
             {
                 self.next_task = number + 1;
-                self.steps_unmeasured += 1;
-                if self.steps_unmeasured >= STEPS_UNMEASURED {
-                    self.measure();
-                }
                 return Ok(done);
             }
         }
         self.note_scrubbed();
-        if self.steps_unmeasured > 0 {
-            self.measure();
-        }
         done.idle = true;
         Ok(done)
     }
 
     fn measure(&mut self) {
-        self.steps_unmeasured = 0;
+        self.measured_at = self.now;
         let state = self.engine.state();
         let live: u64 = state.blocks.blocks().iter().map(|info| self.live_bytes(info)).sum();
         let figures = &self.engine.figures;
