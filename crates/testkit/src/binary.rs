@@ -10,7 +10,12 @@ use std::time::SystemTime;
 /// Cargo tells a test where the executables of its own package are, and of no other. So it is looked for where the
 /// test itself lies: `target/<profile>/deps/<test>` and `target/<profile>/kvorum`. Building the whole workspace builds
 /// both; a test that was built alone may find none, or one that is older than its sources, and says so.
+///
+/// `KVORUM_TEST_EXECUTABLE` names another, such as a release build, which then is taken as it is.
 pub fn executable() -> PathBuf {
+    if let Some(named) = env::var_os("KVORUM_TEST_EXECUTABLE") {
+        return PathBuf::from(named);
+    }
     const ADVICE: &str =
         "build it with `cargo build --workspace`, as `cargo test --workspace` does";
     let test = env::current_exe().expect("the running test has a path");

@@ -235,7 +235,10 @@ fn assert_tolerable(status: &Status) {
         status.code(),
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown
     );
-    assert!(expected || was_not_carried_out(status), "unexpected error: {status:?}");
+    // What the transport makes of a connection that a dying member said goodbye on.
+    let is_lost =
+        status.code() == Code::Internal && status.message().starts_with("h2 protocol error");
+    assert!(expected || is_lost || was_not_carried_out(status), "unexpected error: {status:?}");
 }
 
 fn assert_revisions_differ(registers: &[Register]) {
