@@ -13,7 +13,7 @@ use crate::errors::FatalError;
 use crate::stop::Stop;
 use crate::worker::Step;
 
-/// How soon the log's writer is stepped again while the disk has no room.
+/// How soon the log's workers are stepped again while the disk has no room.
 const FULL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the store is looked after when nothing calls for it: views grow old.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,12 +43,15 @@ impl Work {
     }
 
     pub(crate) fn reader(&self, mut reader: Reader) -> BoxStep {
-        let stop = self.stop.clone();
+        let (stop, log) = (self.stop.clone(), self.log.clone());
         Box::new(move || {
             if reader.step() {
                 Step::Again
             } else if stop.are_workers_stopped() {
                 Step::Stopped
+            } else if log.is_full() {
+                // It is this worker that found no room for the next segment, and no write will come to wake another.
+                Step::Wait(Some(FULL_INTERVAL))
             } else {
                 Step::Wait(None)
             }
