@@ -48,7 +48,13 @@ impl Reader {
             return true;
         }
         match self.stock.upkeep() {
-            Ok(did_something) => did_something,
+            Ok(did_something) => {
+                // What waited for room may go on.
+                if did_something && !self.shared.lock().queue.is_empty() {
+                    self.shared.wake_writer();
+                }
+                did_something
+            }
             Err(error) => {
                 self.shared.fail(Failure::new("segments could not be kept up", &error), Vec::new());
                 self.shared.wake_writer();

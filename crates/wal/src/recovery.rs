@@ -125,8 +125,7 @@ fn create(
         disk.remove(&path).map_err(OpenError::io(&path))?;
     }
     let shared = Arc::new(Shared::new(options.clone(), State::default()));
-    let owner = (identity.cluster, identity.member);
-    let stock = Stock::new(disk.clone(), dir, owner, shared, FIRST_SEGMENT);
+    let stock = Stock::new(disk.clone(), dir, identity, shared, FIRST_SEGMENT);
     let path = segment::path(dir, FIRST_SEGMENT);
     let taken = stock.take(options.segment_bytes).map_err(OpenError::io(&path))?;
     if taken.is_none() {
@@ -228,8 +227,7 @@ fn assemble(
     let vote = written.vote;
     let recovered = Recovered { identity, vote, committed, purged, last: written.last, torn };
     let shared = Arc::new(Shared::new(options, state));
-    let owner = (identity.cluster, identity.member);
-    let stock = Arc::new(Stock::new(disk, dir, owner, shared.clone(), next_segment));
+    let stock = Arc::new(Stock::new(disk, dir, identity, shared.clone(), next_segment));
     let active = Prepared { file: newest, capacity };
     let start = Start { active, offset: end, batch, written };
     let writer = Writer::new(shared.clone(), stock.clone(), start);

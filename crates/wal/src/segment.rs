@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kvorum_types::{ByteCursor, ClusterId, MemberId, UnexpectedEnd};
+use kvorum_types::{ByteCursor, ClusterId, Incarnation, MemberId, UnexpectedEnd};
 
 /// The number of a log's first segment.
 pub const FIRST_SEGMENT: u64 = 1;
@@ -20,11 +20,12 @@ const FORMAT_VERSION: u32 = 1;
 
 const VERSION_OFFSET: usize = MAGIC.len();
 const RESERVED_OFFSET: usize = VERSION_OFFSET + size_of::<u32>();
-const RESERVED_BYTES: usize = 24;
+const RESERVED_BYTES: usize = 16;
 const SEGMENT_OFFSET: usize = RESERVED_OFFSET + RESERVED_BYTES;
 const CLUSTER_OFFSET: usize = SEGMENT_OFFSET + size_of::<u64>();
 const MEMBER_OFFSET: usize = CLUSTER_OFFSET + size_of::<u64>();
-const CRC_OFFSET: usize = MEMBER_OFFSET + size_of::<u64>();
+const INCARNATION_OFFSET: usize = MEMBER_OFFSET + size_of::<u64>();
+const CRC_OFFSET: usize = INCARNATION_OFFSET + size_of::<u64>();
 
 const _: () = assert!(HEADER_BYTES == 64);
 const _: () = assert!(HEADER_BYTES.is_multiple_of(crate::record::RECORD_ALIGN_BYTES));
@@ -35,6 +36,8 @@ pub struct SegmentHeader {
     pub segment: u64,
     pub cluster: ClusterId,
     pub member: MemberId,
+    /// The opening of the log that made the segment; 0 for the first segment.
+    pub incarnation: Incarnation,
 }
 
 /// A header whose checksum holds.
@@ -56,6 +59,7 @@ impl SegmentHeader {
         bytes.extend_from_slice(&self.segment.to_le_bytes());
         bytes.extend_from_slice(&self.cluster.0.to_le_bytes());
         bytes.extend_from_slice(&self.member.0.to_le_bytes());
+        bytes.extend_from_slice(&self.incarnation.0.to_le_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         assert_eq!(bytes.len(), HEADER_BYTES, "the header of a segment");
         bytes
@@ -76,6 +80,7 @@ fn parse_header(bytes: &[u8]) -> Result<Option<RawHeader>, UnexpectedEnd> {
         segment: cursor.take_u64()?,
         cluster: ClusterId(cursor.take_u64()?),
         member: MemberId(cursor.take_u64()?),
+        incarnation: Incarnation(cursor.take_u64()?),
     };
     let crc = cursor.take_u32()?;
     let summed = bytes.get(..CRC_OFFSET).unwrap_or_default();

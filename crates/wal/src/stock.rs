@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kvorum_disk::{Disk, OpenMode};
-use kvorum_types::{ClusterId, MemberId};
 use parking_lot::Mutex;
 
+use crate::identity::Identity;
 use crate::places::SegmentFile;
 use crate::segment::{self, SegmentHeader};
 use crate::state::Shared;
@@ -16,8 +16,7 @@ use crate::state::Shared;
 pub struct Stock {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    cluster: ClusterId,
-    member: MemberId,
+    identity: Identity,
     shared: Arc<Shared>,
     /// Held while files are made, never by who submits.
     next: Mutex<Next>,
@@ -40,12 +39,12 @@ impl Stock {
     pub fn new(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        (cluster, member): (ClusterId, MemberId),
+        identity: Identity,
         shared: Arc<Shared>,
         next: u64,
     ) -> Stock {
         let next = Mutex::new(Next { segment: next, prepared: None });
-        Stock { disk, dir: dir.to_owned(), cluster, member, shared, next }
+        Stock { disk, dir: dir.to_owned(), identity, shared, next }
     }
 
     /// Makes the next segment, or removes one that is needed no more; `false`: there is nothing to do, or no room.
@@ -135,7 +134,8 @@ impl Stock {
     fn make(&self, path: &Path, segment: u64, bytes: u64) -> io::Result<SegmentFile> {
         let file = self.disk.open(path, OpenMode::Replace)?;
         file.allocate(bytes)?;
-        let header = SegmentHeader { segment, cluster: self.cluster, member: self.member };
+        let Identity { cluster, member, incarnation } = self.identity;
+        let header = SegmentHeader { segment, cluster, member, incarnation };
         file.write_all_at(0, &[&header.to_bytes()])?;
         file.sync_data()?;
         self.disk.sync_dir(&self.dir)?;

@@ -195,7 +195,7 @@ impl Surveyor<'_> {
                 return Err(OpenError::UnknownFormat { path: path.to_owned(), version });
             }
         };
-        let Identity { cluster, member, .. } = self.identity;
+        let Identity { cluster, member, incarnation } = self.identity;
         if (header.cluster, header.member) != (cluster, member) {
             return Err(OpenError::WrongIdentity {
                 path: path.to_owned(),
@@ -207,6 +207,11 @@ impl Surveyor<'_> {
         }
         if header.segment != segment {
             let what = format!("its header is that of segment {}", header.segment);
+            return Err(self.corrupt(segment, 0, what));
+        }
+        if header.incarnation > incarnation {
+            let (made, known) = (header.incarnation.0, incarnation.0);
+            let what = format!("incarnation {made} made it, the identity knows {known} only");
             return Err(self.corrupt(segment, 0, what));
         }
         Ok(true)

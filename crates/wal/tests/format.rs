@@ -96,9 +96,10 @@ fn the_first_record_is_laid_out_as_drawn() {
     let segment = disk.contents(&harness::segment_path(1)).expect("it is there");
     assert_eq!(&segment[..8], b"kvorumWL");
     assert_eq!(segment[8..12], 1_u32.to_le_bytes(), "format version");
-    assert_eq!(segment[36..44], 1_u64.to_le_bytes(), "segment");
-    assert_eq!(segment[44..52], CLUSTER.0.to_le_bytes());
-    assert_eq!(segment[52..60], MEMBER.0.to_le_bytes());
+    assert_eq!(segment[28..36], 1_u64.to_le_bytes(), "segment");
+    assert_eq!(segment[36..44], CLUSTER.0.to_le_bytes());
+    assert_eq!(segment[44..52], MEMBER.0.to_le_bytes());
+    assert_eq!(segment[52..60], 0_u64.to_le_bytes(), "incarnation");
     assert_eq!(segment[60..64], crc32c::crc32c(&segment[..60]).to_le_bytes());
 
     let record = &segment[64..];

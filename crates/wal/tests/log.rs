@@ -432,6 +432,19 @@ fn a_missing_identity_or_missing_segments_are_refused() {
     }
 }
 
+/// An identity from a backup would give incarnations a second time.
+#[test]
+fn an_identity_older_than_a_segment_is_refused() {
+    let mut harness = Harness::new(small());
+    let path = std::path::Path::new("/wal/identity");
+    let old = harness.disk.contents(path).expect("it is there");
+    harness = harness.reopen();
+    harness.append_synced(entries(1, 0..100));
+    harness.disk.set_contents(path, &old).expect("it is there");
+    let refused = harness::open_on(&harness.disk, small()).map(|_| ()).expect_err("too old");
+    assert!(refused.to_string().ends_with("incarnation 2 made it, the identity knows 1 only"));
+}
+
 /// A crash while a log is being made leaves nothing that a second attempt stumbles over.
 #[test]
 fn a_log_that_was_half_made_is_made_anew() {

@@ -50,6 +50,37 @@ fn etcd_14370_a_second_sync_never_stands_in_for_a_failed_one() {
     assert_eq!(harness.recovered().last, Some(Position::new(1, 0)));
 }
 
+/// Everything that was in the page cache and not synced is lost, at any operation of any batch: what was acknowledged is
+/// still there, and what follows goes on from it.
+#[test]
+fn etcd_14143_nothing_acknowledged_lives_in_the_page_cache_only() {
+    let mut halt = 0;
+    loop {
+        let mut harness = Harness::new(small());
+        harness.disk.halt_after(halt);
+        for index in 0..60 {
+            harness.append(entries(1, index..index + 1));
+            if harness.step().is_err() {
+                break;
+            }
+        }
+        let reports = harness.reports.take();
+        let acknowledged = reports.iter().filter(|(_, outcome)| outcome.is_ok()).count() as u64;
+        let mut harness = harness.reopen_after_power_loss();
+        let last = harness.recovered().last.map_or(0, |last| last.index + 1);
+        assert!(last >= acknowledged, "halt {halt}: {last} of {acknowledged}");
+        harness.append_synced(entries(2, last..last + 3));
+        let harness = harness.reopen_after_power_loss();
+        let wanted = [entries(1, 0..last), entries(2, last..last + 3)].concat();
+        assert_eq!(harness.read_from(0), wanted, "halt {halt}");
+        if acknowledged == 60 {
+            break;
+        }
+        halt += 1;
+    }
+    assert!(halt > 60, "{halt}");
+}
+
 /// The power went while the last record was only partly on the disk: at any sector, and with any sector of it missing. A
 /// server that calls this corruption does not start.
 #[test]
