@@ -107,6 +107,17 @@ impl Block {
         block.check_table().map_err(damaged)
     }
 
+    /// Takes bytes for a block that was checked before, when it was written or when the store was opened: they are the
+    /// same if length and checksum are.
+    pub fn again(bytes: Bytes, info: &BlockInfo) -> Result<Block, BackendError> {
+        let checked = bytes.get(CHECKED_OFFSET..).unwrap_or_default();
+        if bytes.len() != info.bytes as usize || crc32c::crc32c(checked) != info.checksum {
+            let what = format!("block {} is not the one that was written", info.serial);
+            return Err(BackendError::corrupt(what));
+        }
+        Ok(Block { bytes, info: *info, first_main: info.first_main })
+    }
+
     fn read_header(bytes: &Bytes) -> Result<Result<Block, &'static str>, UnexpectedEnd> {
         let mut cursor = ByteCursor::new(bytes);
         if cursor.take_array()? != MAGIC {

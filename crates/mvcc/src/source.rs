@@ -72,13 +72,7 @@ impl Source {
         let Some(bytes) = self.backend.read(info.key())? else {
             return Err(self.why_missing(info));
         };
-        let block = Block::parse(bytes)?;
-        if block.info() != info {
-            let (found, wanted) = (block.info(), info);
-            let what = format!("block {wanted:?} wanted, {found:?} found");
-            return Err(BackendError::corrupt(what).into());
-        }
-        Ok(block)
+        Ok(Block::again(bytes, info)?)
     }
 
     /// A block that was freed under an old view is no damage.

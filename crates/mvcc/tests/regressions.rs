@@ -389,6 +389,24 @@ fn readers_and_the_maintainer_follow_an_adopted_store() {
 }
 
 #[test]
+fn the_bytes_in_use_are_never_missing_while_keys_live() {
+    let (_, Opened { mut store, mut maintainer, .. }) = fresh(small_options());
+    let mut seen = Vec::new();
+    for n in 0..40 {
+        put(&mut store, &format!("k{:03}", n % 20), "some value");
+        if n % 10 == 9 {
+            let current = store.revision();
+            compact(&mut store, current);
+        }
+        while !maintainer.step(Some(u64::MAX), Duration::ZERO).unwrap().idle {
+            seen.push(store.reader().sizes().in_use_bytes);
+        }
+        seen.push(store.reader().sizes().in_use_bytes);
+    }
+    assert!(seen.iter().all(|bytes| (30..4000).contains(bytes)), "{seen:?}");
+}
+
+#[test]
 fn a_range_is_counted_beyond_its_limit_at_any_revision() {
     let (_, Opened { mut store, .. }) = fresh(small_options());
     for n in 0..100 {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -80,12 +81,15 @@ impl Core {
         let before = self.engine.state().blocks.clone();
         let replaced = before.blocks().get(places.clone()).unwrap_or_default();
         let blocks = Arc::new(before.replace(places, with));
+        // Counted before the tail lets go of what they hold, so that the sum of both never misses it.
+        self.add_live_bytes(with);
         self.engine.update(|state| {
             let mut state = state.clone();
             state.blocks = blocks;
             change(&mut state.tail);
             state
         });
+        self.take_live_bytes(replaced);
         for info in replaced {
             self.forget_block(info);
         }
@@ -93,6 +97,17 @@ impl Core {
             self.note_block(info);
         }
         self.retired.note(&before, replaced, self.now);
+    }
+
+    fn add_live_bytes(&self, blocks: &[BlockInfo]) {
+        let bytes: u64 = blocks.iter().map(|info| self.live_bytes(info)).sum();
+        self.engine.figures.live_block_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn take_live_bytes(&self, blocks: &[BlockInfo]) {
+        let bytes: u64 = blocks.iter().map(|info| self.live_bytes(info)).sum();
+        let figure = &self.engine.figures.live_block_bytes;
+        figure.store(figure.load(Ordering::Relaxed).saturating_sub(bytes), Ordering::Relaxed);
     }
 
     /// Removes some of the replaced blocks that no view holds, or that views have held for too long.
