@@ -50,7 +50,6 @@ pub(crate) struct Link {
     /// The change of the same key that it replaced.
     pub replaced: Option<Head>,
     jump: Option<u64>,
-    depth: u64,
 }
 
 impl History {
@@ -76,7 +75,6 @@ impl History {
             is_tombstone: place & IS_TOMBSTONE != 0,
             replaced,
             jump: (distance != 0).then(|| change - distance),
-            depth: jump >> JUMP_BITS,
         })
     }
 
@@ -105,22 +103,30 @@ impl History {
 
     /// Where a change that replaces `replaced` jumps to, as a distance, and its depth.
     fn jump_over(&self, change: u64, replaced: u64) -> (u64, u64) {
-        let Some(first) = self.link(replaced) else {
+        let Some((first_jump, first_depth)) = self.jump(replaced) else {
             return (jump_distance(change, replaced), 1);
         };
-        let near = first.jump.unwrap_or(replaced);
-        let target = match self.link(near) {
-            Some(second) => {
-                let far = second.jump.unwrap_or(near);
-                let far_depth = self.link(far).map_or(0, |link| link.depth);
+        let near = first_jump.unwrap_or(replaced);
+        let target = match self.jump(near) {
+            Some((second_jump, second_depth)) => {
+                let far = second_jump.unwrap_or(near);
+                let far_depth = self.jump(far).map_or(0, |(_, depth)| depth);
                 // Two jumps of equal length are made one.
                 let is_even =
-                    first.depth.wrapping_sub(second.depth) == second.depth.wrapping_sub(far_depth);
+                    first_depth.wrapping_sub(second_depth) == second_depth.wrapping_sub(far_depth);
                 if is_even { far } else { replaced }
             }
             None => replaced,
         };
-        (jump_distance(change, target), (first.depth + 1) & DEPTH_MASK)
+        (jump_distance(change, target), (first_depth + 1) & DEPTH_MASK)
+    }
+
+    /// Where a change jumps to, if anywhere, and its depth.
+    fn jump(&self, change: u64) -> Option<(Option<u64>, u64)> {
+        let [.., jump] = self.words(change)?;
+        let jump = jump.load(Ordering::Relaxed);
+        let distance = jump & JUMP_MAX;
+        Some(((distance != 0).then(|| change - distance), jump >> JUMP_BITS))
     }
 
     /// The newest change at or before main revision `at`, from a key's head on. The caller makes sure that `at` is not
