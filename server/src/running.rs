@@ -11,19 +11,19 @@
 //! peer connections, client runtime, workers, the lock on the data directory.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use kvorum_consensus::{InitialMember, Member, Settings, Start, TransferError};
-use kvorum_disk::{Disk, DiskLock};
+use kvorum_disk::{Disk, DiskLock, LockError};
 use kvorum_pool::BufferPool;
 use kvorum_types::{ClusterId, MemberId};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::builder::Builder;
@@ -35,6 +35,10 @@ use crate::peer::{Acceptor, PeerTransport};
 use crate::socket::{BoundListener, Listener};
 use crate::threads::WorkerThreads;
 use crate::{CoreMember, attributes};
+
+/// How long a lock may be held by others before it counts as theirs, and how often it is tried.
+const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long handing over the leadership may take when the member is stopped.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(800);
@@ -125,7 +129,7 @@ impl Running {
     async fn open(builder: Builder) -> Result<Running, StartError> {
         let disk = builder.open_disk();
         let dirs = Dirs::of(&builder.config);
-        let locks = dirs.lock(&*disk)?;
+        let locks = dirs.lock(&*disk).await?;
         let sockets = Sockets::bind(&builder)?;
         let identity = Identity::find(&builder.config, &*disk, &dirs, &sockets)?;
         let pool = BufferPool::new(POOL_BYTES_MAX);
@@ -316,19 +320,30 @@ impl Dirs {
     }
 
     /// Keeps every other process away from the data, and from a log that is kept apart from it.
-    fn lock(&self, disk: &dyn Disk) -> Result<Vec<Box<dyn DiskLock>>, StartError> {
-        let lock = |dir: &PathBuf, file: PathBuf| {
-            let parent = file.parent().unwrap_or(dir);
-            disk.create_dir_all(parent)
-                .map_err(|source| StartError::DataDir { path: parent.to_owned(), source })?;
-            Ok::<_, StartError>(disk.lock(&file)?)
-        };
-        let mut locks = vec![lock(&self.data, self.data.join("LOCK"))?];
+    async fn lock(&self, disk: &dyn Disk) -> Result<Vec<Box<dyn DiskLock>>, StartError> {
+        let mut locks = vec![lock(disk, &self.data.join("LOCK")).await?];
         if !self.wal.starts_with(&self.data) {
             // Beside the log's directory, in which only the log's own files belong.
-            locks.push(lock(&self.wal, self.wal.with_added_extension("LOCK"))?);
+            locks.push(lock(disk, &self.wal.with_added_extension("LOCK")).await?);
         }
         Ok(locks)
+    }
+}
+
+/// Takes a lock that may still be held for a moment: by a member that is ending, or by a child that this process has
+/// just forked and that has not begun its own program yet.
+async fn lock(disk: &dyn Disk, file: &Path) -> Result<Box<dyn DiskLock>, StartError> {
+    let dir = file.parent().unwrap_or(file);
+    disk.create_dir_all(dir)
+        .map_err(|source| StartError::DataDir { path: dir.to_owned(), source })?;
+    let deadline = Instant::now() + LOCK_TIME_MAX;
+    loop {
+        match disk.lock(file) {
+            Err(LockError::Held { .. }) if Instant::now() < deadline => {
+                sleep(LOCK_RETRY_INTERVAL).await;
+            }
+            taken => return Ok(taken?),
+        }
     }
 }
 

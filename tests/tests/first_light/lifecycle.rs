@@ -106,7 +106,11 @@ async fn clients_and_peers_meet_at_unix_sockets() {
 async fn the_executable_logs_when_it_is_ready_and_ends_with_0() {
     let mut cluster = Cluster::of(1).as_processes().start().await;
     let process = cluster.process(0);
-    assert!(process.log().contains("ready to serve client requests"), "{}", process.log());
+    eventually("the line that says so", async || {
+        let said = process.log();
+        if said.contains("ready to serve client requests") { Ok(()) } else { Err(said) }
+    })
+    .await;
     let (status, took) = process.terminate();
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(2), "{took:?}");
