@@ -69,10 +69,10 @@ async fn headers_inside_a_transaction_carry_only_the_revision() {
         .responses
         .iter()
         .map(|reply| match reply.response.as_ref().unwrap() {
-            OpReply::ResponsePut(put) => put.header.clone(),
-            OpReply::ResponseRange(range) => range.header.clone(),
-            OpReply::ResponseDeleteRange(deleted) => deleted.header.clone(),
-            OpReply::ResponseTxn(txn) => txn.header.clone(),
+            OpReply::ResponsePut(put) => put.header,
+            OpReply::ResponseRange(range) => range.header,
+            OpReply::ResponseDeleteRange(deleted) => deleted.header,
+            OpReply::ResponseTxn(txn) => txn.header,
         })
         .map(|header| header.expect("present"))
         .collect();
