@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvorum_mvcc::Read;
+use kvorum_proto::api::etcdserverpb::alarm_request::AlarmAction;
 use kvorum_proto::api::etcdserverpb::{
-    DowngradeInfo, HashKvRequest, HashKvResponse, StatusResponse,
+    AlarmRequest, AlarmResponse, DowngradeInfo, HashKvRequest, HashKvResponse, StatusResponse,
 };
 use kvorum_proto::errors::EtcdError;
 
 use super::context::Context;
 use super::reads;
 use super::reply::frame;
-use crate::errors::CallError;
+use crate::errors::{CallError, MethodError};
 use crate::version::VERSIONS;
 
 /// What this member knows of itself. Needs no leader.
@@ -47,6 +48,19 @@ pub(super) fn status(context: &Context) -> Result<Bytes, CallError> {
 /// An index as etcd counts, from 1; 0 is none.
 fn shown_index(index: Option<u64>) -> u64 {
     index.map_or(0, |index| index.saturating_add(1))
+}
+
+/// The alarms that are on. There are none: nothing raises one yet, and they cannot be raised or ended by hand either.
+pub(super) async fn alarm(context: &Context, request: &AlarmRequest) -> Result<Bytes, CallError> {
+    if request.action != AlarmAction::Get as i32 {
+        let action = AlarmAction::try_from(request.action).map_or("?", |known| known.as_str_name());
+        let refused = format!("etcdserverpb.Maintenance/Alarm with action {action}");
+        return Err(MethodError::NotServed(refused).into());
+    }
+    // etcd has the answer agreed on by all members.
+    context.read_barrier().await?;
+    let header = context.header(context.reader().store().revision());
+    frame(&AlarmResponse { header, alarms: Vec::new() })
 }
 
 /// The hash of the keys up to a revision. Members with the same history have the same.

@@ -10,7 +10,9 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Body;
-use kvorum_proto::api::etcdserverpb::{HashKvRequest, MemberListRequest, StatusRequest};
+use kvorum_proto::api::etcdserverpb::{
+    AlarmRequest, HashKvRequest, MemberListRequest, StatusRequest,
+};
 use kvorum_proto::wire::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
@@ -154,6 +156,11 @@ impl ClientService {
                 let request: HashKvRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
                 maintenance::hash_kv(context, request).await
+            }
+            Method::Alarm => {
+                let request: AlarmRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                maintenance::alarm(context, &request).await
             }
             Method::HealthCheck => {
                 let request: HealthCheckRequest = decode(&encoded)?;
