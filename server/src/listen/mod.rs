@@ -17,6 +17,7 @@ mod guard;
 mod pings;
 mod request;
 mod serve;
+mod streams;
 
 pub(crate) use serve::{ClientPort, ClientPortLimits};
 

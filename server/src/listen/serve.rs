@@ -1,12 +1,14 @@
 //! Accepting clients and driving their connections.
 
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -15,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::guard::{ConnectionState, GuardedSocket};
 use super::request::{Answer, answer};
+use super::streams::{NewStreams, Streams};
 use super::{HANDSHAKE_TIME_MAX, HTTP1_IDLE_TIME_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIME_MAX};
 use crate::socket::{Listener, Socket};
 
@@ -33,7 +36,7 @@ pub(crate) struct ClientPortLimits {
 /// What all listeners and connections of one member share.
 pub(crate) struct ClientPort<S> {
     service: S,
-    protocol: auto::Builder<TokioExecutor>,
+    max_concurrent_streams: u32,
     places: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
 }
@@ -46,8 +49,8 @@ impl<S: Answer> ClientPort<S> {
         closing: watch::Receiver<bool>,
     ) -> Arc<ClientPort<S>> {
         let places = Arc::new(Semaphore::new(limits.connections_max));
-        let protocol = protocol(limits.max_concurrent_streams);
-        Arc::new(ClientPort { service, protocol, places, closing })
+        let max_concurrent_streams = limits.max_concurrent_streams;
+        Arc::new(ClientPort { service, max_concurrent_streams, places, closing })
     }
 
     /// Accepts on one listener. Once the port is closing, accepts no more, lets open requests finish, and returns when
@@ -86,13 +89,25 @@ impl<S: Answer> ClientPort<S> {
         let state = Arc::<ConnectionState>::default();
         let io = TokioIo::new(GuardedSocket::new(socket, state.clone()));
         let service = service_fn(|request| answer(self.service.clone(), state.clone(), request));
-        let mut connection = pin!(self.protocol.serve_connection(io, service));
+        let new_streams = NewStreams::default();
+        let protocol = protocol(new_streams.clone(), self.max_concurrent_streams);
+        let mut streams = Streams::new(new_streams);
+        let mut connection = pin!(protocol.serve_connection(io, service));
         let mut handshake_deadline = pin!(sleep(HANDSHAKE_TIME_MAX));
         let mut closing = self.closing.clone();
         let (mut has_begun, mut is_closing) = (false, false);
         loop {
             tokio::select! {
-                ended = connection.as_mut() => {
+                ended = poll_fn(|cx| loop {
+                    // Requests first: what they answer leaves with the connection's next write.
+                    streams.poll_ready(cx);
+                    if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                        return Poll::Ready(ended);
+                    }
+                    if !streams.have_begun() {
+                        return Poll::Pending;
+                    }
+                }) => {
                     if let Err(error) = ended {
                         debug!(%error, "client connection ended");
                     }
@@ -114,8 +129,8 @@ impl<S: Answer> ClientPort<S> {
     }
 }
 
-fn protocol(max_concurrent_streams: u32) -> auto::Builder<TokioExecutor> {
-    let mut protocol = auto::Builder::new(TokioExecutor::new());
+fn protocol(streams: NewStreams, max_concurrent_streams: u32) -> auto::Builder<NewStreams> {
+    let mut protocol = auto::Builder::new(streams);
     protocol
         .http1()
         .timer(TokioTimer::new())
