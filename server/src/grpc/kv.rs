@@ -30,11 +30,11 @@ pub(super) async fn range(
     }
     let view = context.reader().store().view();
     let is_large = reads::is_large_range(&view, &request);
-    reads::run(context, is_large, move |context| {
+    reads::answer(context, is_large, move |context| {
         let mut response =
             range::range(&view, &request).map_err(|error| context.range_error(error))?;
         context.fill(&mut response.header);
-        frame(&response)
+        Ok(response)
     })
     .await
 }
@@ -57,7 +57,7 @@ pub(super) async fn put(
 
 /// Deletes keys.
 pub(super) async fn delete_range(
-    context: &Context,
+    context: &Arc<Context>,
     request: &DeleteRangeRequest,
     encoded: Bytes,
 ) -> Result<Bytes, CallError> {
@@ -65,7 +65,7 @@ pub(super) async fn delete_range(
     match context.propose(CommandKind::DeleteRange, encoded).await? {
         Reply::DeleteRange(mut response) => {
             context.fill(&mut response.header);
-            frame(&response)
+            reads::encode(context, response).await
         }
         _ => Err(CallError::Internal),
     }
@@ -84,7 +84,7 @@ pub(super) async fn txn(
     match context.propose(CommandKind::Txn, encoded).await? {
         Reply::Txn(mut response) => {
             context.fill(&mut response.header);
-            frame(&response)
+            reads::encode(context, response).await
         }
         _ => Err(CallError::Internal),
     }
@@ -96,11 +96,11 @@ async fn read_only_txn(context: &Arc<Context>, request: TxnRequest) -> Result<By
     }
     let view = context.reader().store().view();
     let is_large = reads::is_large_txn(&view, &request);
-    reads::run(context, is_large, move |context| {
+    reads::answer(context, is_large, move |context| {
         let mut response =
             txn::read_only(&view, &request).map_err(|error| context.range_error(error))?;
         context.fill(&mut response.header);
-        frame(&response)
+        Ok(response)
     })
     .await
 }

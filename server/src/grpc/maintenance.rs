@@ -69,9 +69,9 @@ pub(super) async fn hash_kv(
     request: HashKvRequest,
 ) -> Result<Bytes, CallError> {
     let view = context.reader().store().view();
-    reads::run(context, true, move |context| {
+    reads::answer(context, true, move |context| {
         let found = view.hash(request.revision).map_err(|error| context.read_error(error))?;
-        frame(&HashKvResponse {
+        Ok(HashKvResponse {
             header: context.header(view.revision()),
             hash: found.hash,
             compact_revision: found.compact_revision,

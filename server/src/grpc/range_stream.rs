@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::reads::{self, FEW_KEYS};
-use super::reply::{Messages, frame};
+use super::reply::Messages;
 use crate::errors::CallError;
 
 /// After so many election timeouts without a leader, a stream that requires one ends.
@@ -75,18 +75,18 @@ impl Streaming {
             {
                 context.fill(&mut range.header);
             }
-            Ok(Some((frame(&chunk)?, key_count(&chunk), chunks)))
+            Ok(Some((chunk, chunks)))
         });
-        match read.await {
-            Ok(Some((framed, key_count, chunks))) => {
-                // A chunk has at most twice the keys of the one before it.
-                self.is_large = key_count > FEW_KEYS / 2;
-                self.chunks = Some(chunks);
-                Some(Ok(framed))
-            }
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
-        }
+        let (chunk, chunks) = match read.await {
+            Ok(read) => read?,
+            Err(error) => return Some(Err(error)),
+        };
+        // A chunk has at most twice the keys of the one before it.
+        self.is_large = key_count(&chunk) > FEW_KEYS / 2;
+        let framed = reads::encode(&self.context, chunk).await;
+        // After an error there is nothing more to send.
+        self.chunks = framed.is_ok().then_some(chunks);
+        Some(framed)
     }
 }
 
