@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvorum_machine::{self as machine, BatchOutcome, Checkpoint, Machine, MachineReader};
 use kvorum_types::{Incarnation, MemberId, Position};
@@ -22,6 +23,9 @@ use crate::worker::{Bell, Step};
 const JOBS_MAX: usize = 4;
 /// About what an entry costs in the log beside its payload.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
+
+/// How soon it is looked again whether the store has caught up with what was applied.
+const BEHIND_INTERVAL: Duration = Duration::from_millis(2);
 
 type Done = oneshot::Sender<io::Result<()>>;
 
@@ -65,17 +69,26 @@ impl ApplierHandle {
 }
 
 /// When the next checkpoint is due.
+///
+/// A checkpoint costs about as much as the last one did, so the log may grow as long as that before the next is worth it.
+/// The last one, not the live data of the moment: where nothing is ever deleted, those grow as fast as the log.
 pub(crate) struct CheckpointPolicy {
     /// How many bytes of log lie between two checkpoints at least.
     pub(crate) bytes_min: u64,
     /// How many have been applied since the last one, or since the start.
     pub(crate) bytes: u64,
+    /// How long the last one is, or about.
+    pub(crate) last_bytes: u64,
 }
 
 impl CheckpointPolicy {
-    /// A checkpoint costs as much as the live data, so the log may grow as long as that before it is worth one.
-    fn is_due(&self, reader: &MachineReader) -> bool {
-        self.bytes >= self.bytes_min && self.bytes >= reader.store().sizes().in_use_bytes
+    fn is_due(&self) -> bool {
+        self.bytes >= self.bytes_min.max(self.last_bytes)
+    }
+
+    fn begin(&mut self, live_bytes: u64) {
+        self.bytes = 0;
+        self.last_bytes = live_bytes;
     }
 }
 
@@ -95,6 +108,10 @@ pub(crate) struct Applier {
 
 impl Applier {
     pub(crate) fn step(&mut self) -> Step {
+        if self.reader.store().sizes().tail_is_full && !self.stop.are_workers_stopped() {
+            // The store is written behind as soon as its worker comes to it.
+            return Step::Wait(Some(BEHIND_INTERVAL));
+        }
         let job = self.handle.jobs.lock().pop_front();
         match job {
             Some(Job::Apply(entries, done)) => {
@@ -143,7 +160,7 @@ impl Applier {
     fn install(&mut self, checkpoint: Checkpoint) -> Result<(), machine::FatalError> {
         let end = checkpoint.position();
         self.machine.install(checkpoint)?;
-        self.policy.bytes = 0;
+        self.policy.begin(self.reader.store().sizes().in_use_bytes);
         self.proposals.jumped(end);
         self.reads.applied(end.index);
         tracing::info!(position = %end, "snapshot installed");
@@ -151,8 +168,8 @@ impl Applier {
     }
 
     fn write_checkpoint_if_due(&mut self) {
-        if self.policy.is_due(&self.reader) && self.schedule.want(|| self.machine.pin()) {
-            self.policy.bytes = 0;
+        if self.policy.is_due() && self.schedule.want(|| self.machine.pin()) {
+            self.policy.begin(self.reader.store().sizes().in_use_bytes);
         }
     }
 }

@@ -33,6 +33,10 @@ async fn begin<R: Runtime, T: Transport>(shared: &Shared<R, T>) {
     while !has_begun(shared) {
         let majority = shared.settings.initial_members.len() / 2 + 1;
         let replies = probe(shared).await;
+        if has_begun(shared) {
+            // A leader called meanwhile, and what the others have seen of this member's log is what came of that.
+            return;
+        }
         let lost = replies.iter().find(|(_, reply)| reply.has_log || reply.removed);
         if let Some((peer, _)) = lost {
             shared.stop.fail(FatalError::LogLost { peer: *peer });

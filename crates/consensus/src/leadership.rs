@@ -175,7 +175,7 @@ fn quorum_silence<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Option<Dur
         return Some(Duration::ZERO);
     }
     let data = shared.engine.data_metrics();
-    let acknowledged = data.borrow_watched().last_quorum_acked.clone();
+    let acknowledged = data.borrow_watched().last_quorum_acked;
     acknowledged.map(|at| at.elapsed())
 }
 

@@ -21,7 +21,9 @@ use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
 use crate::codec;
+use crate::errors::FatalError;
 use crate::runtime::Runtime;
+use crate::stop::Stop;
 use crate::types::{Entry, LogId, Payload, TypeConfig, Vote, log_id, position};
 use crate::types::{vote_from_log, vote_to_log};
 use crate::voters::Voters;
@@ -49,11 +51,18 @@ pub(crate) struct LogStore {
     applied: AppliedIndex,
     /// How many applied entries a purge leaves for those who lag.
     keep: u64,
+    stop: Arc<Stop>,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log, voters: Arc<Voters>, applied: AppliedIndex, keep: u64) -> LogStore {
-        LogStore { log, voters, applied, keep }
+    pub(crate) fn new(
+        log: Log,
+        voters: Arc<Voters>,
+        applied: AppliedIndex,
+        keep: u64,
+        stop: Arc<Stop>,
+    ) -> LogStore {
+        LogStore { log, voters, applied, keep, stop }
     }
 
     /// `range` without what the log does not hold at its ends.
@@ -97,7 +106,9 @@ impl LogStore {
             Reading::Waiting(read) => read.await.map_err(|_| reader_gone())??,
         };
         check_start(&entries, range.start)?;
-        entries.into_iter().map(entry_from_log).collect()
+        let read = entries.into_iter().map(entry_from_log).collect();
+        note_failure(&self.stop, &read);
+        read
     }
 
     async fn read_all(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
@@ -143,10 +154,22 @@ pub(crate) fn entry_from_log(entry: LogEntry) -> io::Result<Entry> {
     })
 }
 
+/// Stops the member for what the log failed at, before the engine does it without knowing why.
+fn note_failure<A>(stop: &Stop, result: &io::Result<A>) {
+    if let Err(error) = result {
+        let error = io::Error::new(error.kind(), error.to_string());
+        stop.fail(FatalError::Log(Arc::new(error)));
+    }
+}
+
 /// Calls `submit` with a callback, and waits for the callback.
-async fn wait_for(submit: impl FnOnce(Done)) -> io::Result<()> {
+async fn wait_for(stop: &Arc<Stop>, submit: impl FnOnce(Done)) -> io::Result<()> {
     let (tx, rx) = oneshot::channel();
-    submit(Box::new(move |done| drop(tx.send(done))));
+    let stop = stop.clone();
+    submit(Box::new(move |done| {
+        note_failure(&stop, &done);
+        drop(tx.send(done));
+    }));
     rx.await.map_err(|_| io::Error::other("the log's writer has stopped"))?
 }
 
@@ -222,7 +245,7 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         self.voters.vote_changed();
-        wait_for(|done| self.log.save_vote(vote_to_log(vote), done)).await
+        wait_for(&self.stop, |done| self.log.save_vote(vote_to_log(vote), done)).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
@@ -255,7 +278,12 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
             }
             log_entries.push(LogEntry { position, kind, payload });
         }
-        self.log.append(log_entries, Box::new(move |done| callback.io_completed(done)));
+        let stop = self.stop.clone();
+        let done = move |done| {
+            note_failure(&stop, &done);
+            callback.io_completed(done);
+        };
+        self.log.append(log_entries, Box::new(done));
         for (ticket, position) in tickets {
             ticket.appended(position);
         }
@@ -265,7 +293,7 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let last = last.map(|last| last.index);
         self.voters.overruled();
-        wait_for(|done| self.log.truncate_after(last, done)).await
+        wait_for(&self.stop, |done| self.log.truncate_after(last, done)).await
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {

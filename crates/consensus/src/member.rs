@@ -86,6 +86,7 @@ impl<R: Runtime, T: Transport> Member<R, T> {
             last_index: last.map(|position| position.index).max(committed_index),
             committed_index,
             applied_index,
+            purged_index: shared.log.purged().map(|position| position.index).min(applied_index),
             is_leader: leadership.leader == Some(id),
             is_learner,
         }

@@ -101,10 +101,20 @@ impl Reads {
     }
 
     /// All that wait, for the next round. None: then the next one calls.
-    pub(crate) fn take(&self) -> Vec<Waiting> {
+    ///
+    /// Only a leader's round serves followers. Were they to wait for another member's answer, two members that each take
+    /// the other for the leader would wait for each other.
+    pub(crate) fn take(&self, as_leader: bool) -> Vec<Waiting> {
         let mut queue = self.queue.lock();
-        let waiting = std::mem::take(&mut queue.waiting);
+        let mut waiting = std::mem::take(&mut queue.waiting);
+        let mut refused = Vec::new();
+        if !as_leader {
+            refused.extend(waiting.extract_if(.., |read| matches!(read.to, To::Follower(_))));
+            queue.count -= refused.len();
+        }
         queue.called = !waiting.is_empty();
+        drop(queue);
+        drop(refused);
         waiting
     }
 

@@ -11,7 +11,7 @@ use openraft::async_runtime::Select2;
 
 use crate::codec;
 use crate::runtime::Runtime;
-use crate::shared::Shared;
+use crate::shared::{Shared, VotedLeader};
 use crate::transport::Transport;
 
 /// How long after a failed round the next one begins.
@@ -23,14 +23,18 @@ pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
         loop {
             shared.reads.called().await;
             loop {
-                let reads = shared.reads.take();
+                let leader = shared.voted_leader();
+                let as_leader = leader.is_some_and(|leader| shared.is_me(leader.id));
+                let reads = shared.reads.take(as_leader);
                 if reads.is_empty() {
                     break;
                 }
-                match round(&shared).await {
+                match round(&shared, leader).await {
                     Some(read) => shared.reads.confirmed(reads, read),
                     None => {
                         shared.reads.again(reads);
+                        // Those that take part in a round are not seen by the sweep that runs meanwhile.
+                        shared.reads.sweep(shared.settings.request_timeout());
                         R::sleep(RETRY_DELAY).await;
                     }
                 }
@@ -45,8 +49,11 @@ pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
 
 /// The newest committed entry, as a leader knows it whom a majority has confirmed since the call. None if there is no
 /// such leader now.
-async fn round<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Option<Position> {
-    let leader = shared.voted_leader()?;
+async fn round<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    leader: Option<VotedLeader>,
+) -> Option<Position> {
+    let leader = leader?;
     let patience = shared.patience();
     if shared.is_me(leader.id) {
         let asking = shared.engine.get_read_log_id(ReadPolicy::ReadIndex);

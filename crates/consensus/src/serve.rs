@@ -178,7 +178,8 @@ async fn answer<R: Runtime, T: Transport>(
         Body::TransferRequest(request) => answer_transfer(shared, request).await,
         Body::ForwardRequest(request) => answer_forward(shared, request).await,
         Body::ReadIndexRequest(_) => {
-            let read = shared.reads.index_for_follower().await;
+            let leads = shared.voted_leader().is_some_and(|leader| shared.is_me(leader.id));
+            let read = if leads { shared.reads.index_for_follower().await } else { None };
             let read = read.map(codec::position_to_wire);
             let reply = peer::ReadIndexReply { confirmed: read.is_some(), read };
             Some(Body::ReadIndexReply(reply))

@@ -48,16 +48,15 @@ pub(crate) async fn receive_checkpoint<R: Runtime>(
             tx.send(&[codec::encode(0, Body::SnapshotAck(ack))]).await?;
             receive::<R>(rx).await
         };
-        let chunk = match received.await {
-            Ok(Body::SnapshotChunk(chunk)) => chunk,
-            Ok(_) => return Err(invalid("another message than a chunk")),
+        let chunk = received.await.and_then(|body| expect_chunk(body, next_number, begun.bytes));
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
             Err(error) => {
-                // The connection broke: what has come is kept.
+                // What has come before is whole, and is kept.
                 incoming.begun = Some(begun);
                 return Err(error);
             }
         };
-        check(&chunk, next_number, begun.bytes)?;
         let last = chunk.last;
         begun = write(begun, chunk, transfers).await?;
         if last {
@@ -89,7 +88,10 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-fn check(chunk: &peer::SnapshotChunk, next_number: u64, bytes: u64) -> io::Result<()> {
+fn expect_chunk(body: Body, next_number: u64, bytes: u64) -> io::Result<peer::SnapshotChunk> {
+    let Body::SnapshotChunk(chunk) = body else {
+        return Err(invalid("another message than a chunk"));
+    };
     if chunk.number != next_number {
         return Err(invalid("a chunk out of turn"));
     }
@@ -102,7 +104,7 @@ fn check(chunk: &peer::SnapshotChunk, next_number: u64, bytes: u64) -> io::Resul
     if crc32c::crc32c(&chunk.bytes) != chunk.crc32c {
         return Err(invalid("a damaged chunk"));
     }
-    Ok(())
+    Ok(chunk)
 }
 
 async fn write(

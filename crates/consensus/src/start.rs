@@ -199,7 +199,7 @@ async fn replay(
     let fatal = |error| StartError::Fatal(FatalError::Machine(Arc::new(error)));
     let log_error = |error| StartError::Fatal(FatalError::Log(Arc::new(error)));
     let in_log = |at: &Position| log.term_at(at.index) == Some(at.term);
-    let checkpoints = checkpoints.latest().into_iter().map(|info| info.position);
+    let checkpoints = checkpoints.newest_first().into_iter().map(|info| info.position);
     let committed = checkpoints.filter(in_log).chain(log.committed()).map(|at| at.index).max();
     let end = committed.min(log.last().map(|last| last.index)).map_or(0, |index| index + 1);
     let mut next = machine.applied().map_or(0, |applied| applied.index + 1);
@@ -348,7 +348,8 @@ async fn build_engine<R: Runtime, T: Transport>(
     let reader = assembly.reader.clone();
     let applied: AppliedIndex = Arc::new(move || reader.applied().map(|applied| applied.index));
     let (log, voters) = (parts.log.clone(), assembly.voters.clone());
-    let log_store = LogStore::new(log, voters, applied, settings.catchup_entries);
+    let (keep, stop) = (settings.catchup_entries, parts.stop.clone());
+    let log_store = LogStore::new(log, voters, applied, keep, stop);
     let state_machine = StateMachine::new(
         assembly.applier.clone(),
         parts.transfers.checkpoints.clone(),
@@ -419,6 +420,7 @@ fn hand_out<R: Runtime, T: Transport>(
         policy: CheckpointPolicy {
             bytes_min: settings.checkpoint_bytes,
             bytes: parts.log.live_bytes(),
+            last_bytes: parts.schedule.latest().map_or(0, |info| info.bytes),
         },
         stop: parts.stop.clone(),
     };

@@ -59,7 +59,7 @@ impl StateMachine {
     /// The newest checkpoint of what has been applied. One that was received and not installed may be ahead of that.
     fn newest(&self) -> Option<CheckpointInfo> {
         let applied = self.applied.map(|applied| applied.index);
-        let mut checkpoints = self.checkpoints.latest().into_iter();
+        let mut checkpoints = self.checkpoints.newest_first().into_iter();
         checkpoints.find(|info| Some(info.position.index) <= applied)
     }
 

@@ -33,6 +33,9 @@ pub struct Status {
     pub committed_index: Option<u64>,
     /// The index of the newest applied entry. Never above `committed_index`.
     pub applied_index: Option<u64>,
+    /// The index of the newest entry that is gone from its log, covered by a checkpoint; none while none is. Never above
+    /// `applied_index`.
+    pub purged_index: Option<u64>,
     /// Whether this member leads.
     pub is_leader: bool,
     /// Whether it has no vote.

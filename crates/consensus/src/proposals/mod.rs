@@ -102,10 +102,12 @@ impl Proposals {
         let (answer, outcome) = oneshot::channel();
         let bytes = request.len();
         let waiter = Waiter { answer, bytes, since: self.clock.now() };
-        let mut queue = self.queue.lock();
-        queue.push(Request { kind, bytes: request, waiter })?;
-        let call = queue.call();
-        drop(queue);
+        // In a block of its own: the guard must not live as long as the wait.
+        let call = {
+            let mut queue = self.queue.lock();
+            queue.push(Request { kind, bytes: request, waiter })?;
+            queue.call()
+        };
         self.call(call);
         outcome.await.unwrap_or(Err(ProposeError::Stopped))
     }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvorum_consensus::{Lane, Member, PipeRx, PipeTx, TokioRuntime, Transport};
+use kvorum_proto::peer;
+use kvorum_proto::peer::message::Body;
 use kvorum_types::MemberId;
 use parking_lot::Mutex;
+use prost::Message;
 use tokio::sync::mpsc;
 
 /// How many messages are under way in one direction of one pipe.
@@ -17,6 +20,15 @@ pub type TestMember = Member<TokioRuntime, Endpoint>;
 
 /// Decides about one message: whether it arrives.
 type Filter = Box<dyn FnMut(MemberId, MemberId, Lane, &Bytes) -> bool + Send>;
+
+/// Changes a forward on its way.
+type Rewrite = Box<dyn FnMut(&mut peer::ForwardRequest) + Send>;
+
+/// What a message says.
+pub fn body_of(message: &Bytes) -> Body {
+    let message = peer::Message::decode(message.clone()).expect("members send messages");
+    message.body.expect("a message has a body")
+}
 
 /// The network that all members of a test share.
 #[derive(Clone, Default)]
@@ -30,6 +42,7 @@ struct Shared {
     /// From, to: nothing arrives, and nobody is told.
     cut: BTreeSet<(MemberId, MemberId)>,
     filter: Option<Filter>,
+    rewrite: Option<Rewrite>,
 }
 
 impl Network {
@@ -67,8 +80,22 @@ impl Network {
         self.shared.lock().filter = Some(Box::new(filter));
     }
 
-    pub fn clear_filter(&self) {
-        self.shared.lock().filter = None;
+    /// Changes every forward from now on.
+    pub fn set_forward_rewrite(
+        &self,
+        rewrite: impl FnMut(&mut peer::ForwardRequest) + Send + 'static,
+    ) {
+        self.shared.lock().rewrite = Some(Box::new(rewrite));
+    }
+
+    fn rewritten(&self, message: Bytes) -> Bytes {
+        let mut shared = self.shared.lock();
+        let Some(rewrite) = &mut shared.rewrite else { return message };
+        let mut decoded = peer::Message::decode(message).expect("members send messages");
+        if let Some(Body::ForwardRequest(request)) = &mut decoded.body {
+            rewrite(request);
+        }
+        Bytes::from(decoded.encode_to_vec())
     }
 
     fn arrives(&self, from: MemberId, to: MemberId, lane: Lane, message: &Bytes) -> bool {
@@ -136,7 +163,7 @@ pub struct Tx {
 
 impl PipeTx for Tx {
     async fn send(&mut self, parts: &[Bytes]) -> io::Result<()> {
-        let message = Bytes::from(parts.concat());
+        let message = self.network.rewritten(Bytes::from(parts.concat()));
         if !self.network.arrives(self.from, self.to, self.lane, &message) {
             return Ok(());
         }

@@ -18,7 +18,7 @@ use kvorum_proto::wire::PutRequest;
 use kvorum_types::{ClusterId, MemberId};
 use prost::Message;
 
-pub use self::network::{Network, TestMember};
+pub use self::network::{Network, TestMember, body_of};
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 /// Patience of a test: far beyond what any step takes on a busy machine.
@@ -130,9 +130,7 @@ impl Node {
 
     /// Reads what is applied here.
     pub fn get_here(&self, key: &str) -> Option<String> {
-        let view = self.member.reader().store().view();
-        let record = view.get(key.as_bytes(), 0).expect("a read of the present")?;
-        Some(String::from_utf8(record.value().to_vec()).expect("values are text"))
+        get_here(&self.member, key)
     }
 
     pub fn revision(&self) -> i64 {
@@ -140,7 +138,14 @@ impl Node {
     }
 }
 
-pub fn put_request(key: &str, value: &str) -> Bytes {
+/// Reads what a member has applied.
+pub fn get_here(member: &TestMember, key: &str) -> Option<String> {
+    let view = member.reader().store().view();
+    let record = view.get(key.as_bytes(), 0).expect("a read of the present")?;
+    Some(String::from_utf8(record.value().to_vec()).expect("values are text"))
+}
+
+fn put_request(key: &str, value: &str) -> Bytes {
     let request = PutRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Bytes::copy_from_slice(value.as_bytes()),
@@ -168,9 +173,15 @@ pub struct Cluster {
 impl Cluster {
     /// Starts all members on new disks and waits for a leader.
     pub async fn start(plan: Plan) -> Cluster {
+        let member_count = plan.member_count;
+        Cluster::start_some(plan, member_count).await
+    }
+
+    /// Starts the first `count` members only.
+    pub async fn start_some(plan: Plan, count: u64) -> Cluster {
         let network = Network::default();
         let mut nodes = Vec::new();
-        for number in 1..=plan.member_count {
+        for number in 1..=count {
             let node = Node::start(&plan, MemberId(number), &network, FaultyDisk::new()).await;
             nodes.push(node.expect("a new member starts"));
         }

@@ -1,0 +1,8 @@
+//! Members of a group, from the outside: alone, and when they lose each other, their disks or their state.
+
+mod doubt;
+mod harness;
+mod leadership;
+mod reads;
+mod snapshots;
+mod writes;
