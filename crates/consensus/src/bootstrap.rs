@@ -4,7 +4,8 @@
 //! But a member whose log is empty may be one that lost it, and then it may have voted and acknowledged in ways it no
 //! longer knows of: it must not begin again. So peers are asked first, and a majority of the initial members (this one
 //! counts) must have answered. One that knows this member with a log ends it. One whose own log has begun shows that
-//! there is a cluster already, whose leader will call.
+//! there is a cluster already, whose leader will call. Until then no leader and no candidate is answered, so that what the
+//! peers know of this member's log is never what came of this very start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,15 +38,22 @@ async fn begin<R: Runtime, T: Transport>(shared: &Shared<R, T>) {
             // A leader called meanwhile, and what the others have seen of this member's log is what came of that.
             return;
         }
+        if shared.takes_part() && replies.iter().any(|(_, reply)| reply.begun) {
+            // The leader will call.
+            R::sleep(shared.settings.heartbeat_interval).await;
+            continue;
+        }
         let lost = replies.iter().find(|(_, reply)| reply.has_log || reply.removed);
         if let Some((peer, _)) = lost {
             shared.stop.fail(FatalError::LogLost { peer: *peer });
             return;
         }
-        let other_began = replies.iter().any(|(_, reply)| reply.begun);
-        if !other_began && replies.len() + 1 >= majority {
-            initialise(shared).await;
-            return;
+        if replies.len() + 1 >= majority {
+            shared.admit();
+            if !replies.iter().any(|(_, reply)| reply.begun) {
+                initialise(shared).await;
+                return;
+            }
         }
         R::sleep(shared.settings.heartbeat_interval).await;
     }

@@ -33,6 +33,8 @@ pub(crate) async fn serve<R: Runtime, T: Transport>(
 ) {
     let serving = async {
         match lane {
+            // Closed without an answer: the other side tries again.
+            Lane::Append | Lane::Snapshot if !shared.takes_part() => {}
             Lane::Append => serve_appends(&shared, from, tx, rx).await,
             Lane::Control | Lane::Forward => serve_questions(&shared, from, tx, rx).await,
             Lane::Snapshot => serve_snapshots(&shared, from, tx, rx).await,
@@ -166,6 +168,11 @@ async fn answer<R: Runtime, T: Transport>(
     question: Body,
 ) -> Option<Body> {
     match question {
+        Body::VoteRequest(_) | Body::AppendRequest(_) | Body::TransferRequest(_)
+            if !shared.takes_part() =>
+        {
+            None
+        }
         Body::VoteRequest(request) => answer_vote(shared, request).await,
         Body::AppendRequest(request) => {
             let request = codec::append_from_wire::<R>(request).ok()?;

@@ -1,6 +1,7 @@
 //! What the tasks of one member share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kvorum_machine::MachineReader;
@@ -46,6 +47,9 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) feed: Arc<RwLock<()>>,
     /// What an interrupted transfer left, and the right to receive one.
     pub(crate) incoming: IncomingSlot,
+    /// Whether leaders and candidates are answered. A member whose log is empty waits until its peers have said that they
+    /// do not know it with one: what it lost, it might promise a second time.
+    pub(crate) is_admitted: AtomicBool,
     /// Rings every worker's bell.
     pub(crate) ring_all: Box<dyn Fn() + Send + Sync>,
 }
@@ -71,6 +75,16 @@ impl<R: Runtime, T: Transport> Shared<R, T> {
 
     pub(crate) fn is_me(&self, id: MemberId) -> bool {
         id == self.settings.id
+    }
+
+    /// Whether this member may take part: see [`Shared::is_admitted`].
+    pub(crate) fn takes_part(&self) -> bool {
+        self.is_admitted.load(Ordering::Acquire)
+    }
+
+    /// Lets it take part, for good.
+    pub(crate) fn admit(&self) {
+        self.is_admitted.store(true, Ordering::Release);
     }
 
     /// How long a question to another member may take before it is asked anew.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -301,6 +302,8 @@ impl Assembly {
     ) -> Arc<Shared<R, T>> {
         let (engine, peers) = engine;
         let bells = parts.bells.clone();
+        let has_log = parts.log.last().or(parts.log.purged()).is_some();
+        let is_admitted = has_log || !start.settings.initialise;
         Arc::new(Shared {
             settings: start.settings,
             incarnation: parts.incarnation,
@@ -317,6 +320,7 @@ impl Assembly {
             stop: parts.stop.clone(),
             feed: Arc::default(),
             incoming: Arc::default(),
+            is_admitted: AtomicBool::new(is_admitted),
             ring_all: Box::new(move || bells.ring_all()),
         })
     }

@@ -113,6 +113,24 @@ async fn a_member_that_lost_its_log_does_not_begin_again() {
     cluster.stop().await;
 }
 
+/// What its peers know of it is only what it acknowledged. The leader calls it at once when it is back: it must not answer
+/// before it has asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_lost_its_log_promises_nothing_before_its_peers_have_been_asked() {
+    let mut cluster = Cluster::start(Plan::members(3)).await;
+    let leader = cluster.leader().await;
+    let lost = cluster.other_than(leader).id;
+    cluster.node(leader).put("key", "value").await.expect("a put");
+    assert_eq!(cluster.node(lost).get("key").await.as_deref(), Some("value"));
+    cluster.take(lost).stop(&cluster.network).await;
+    cluster.restart(lost, FaultyDisk::new()).await;
+    let fatal = cluster.node(lost).member.fatal();
+    let fatal = tokio::time::timeout(PATIENCE, fatal).await.expect("in time");
+    assert!(matches!(fatal, FatalError::LogLost { .. }), "{fatal}");
+    assert_eq!(cluster.node(lost).member.status().last_index, None, "nothing was taken in");
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_comes_late_joins_the_cluster_that_began_without_it() {
     let mut plan = Plan::members(3);
