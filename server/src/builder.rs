@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use kvorum_consensus::Clock;
 use kvorum_disk::{Disk, FaultyDisk, RealDisk};
 use kvorum_machine::BackendKind;
 
@@ -40,6 +41,7 @@ pub struct Builder {
     pub(crate) client_thread_count: usize,
     pub(crate) thread_name_prefix: String,
     pub(crate) connections_max: usize,
+    pub(crate) clock: Option<Clock>,
 }
 
 impl Builder {
@@ -80,12 +82,21 @@ impl Builder {
             client_thread_count: thread::available_parallelism().map_or(1, NonZero::get),
             thread_name_prefix: "kvorum-".to_owned(),
             connections_max: CONNECTIONS_MAX,
+            clock: None,
         }
     }
 
     /// The member's name, by which it finds itself in [`Builder::initial_cluster`].
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.config.name = name.into();
+        self
+    }
+
+    /// Goes by another clock than the machine's: `elapsed` tells the time since any one moment, and never goes back. It
+    /// says how long requests have waited, how old the last word of a quorum is and how old views are; elections and
+    /// heartbeats follow the machine's timers.
+    pub fn clock(mut self, elapsed: impl Fn() -> Duration + Send + Sync + 'static) -> Builder {
+        self.clock = Some(Clock::new(elapsed));
         self
     }
 

@@ -489,5 +489,6 @@ fn start_of(
         wal: builder.wal,
         transport,
         pool,
+        clock: builder.clock,
     }
 }

@@ -63,6 +63,7 @@ mod tasks;
 mod transfer;
 mod voters;
 
+pub use clock::Clock;
 pub use errors::{FatalError, ProposeError, ReadBarrierError, StartError, TransferError};
 pub use member::Member;
 pub use runtime::{Runtime, TokioRuntime};

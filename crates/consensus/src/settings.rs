@@ -9,6 +9,8 @@ use kvorum_machine::BackendKind;
 use kvorum_pool::BufferPool;
 use kvorum_types::{ClusterId, MemberId};
 
+use crate::clock::Clock;
+
 /// What the operator decided about this member.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -103,4 +105,6 @@ pub struct Start<T> {
     pub transport: Arc<T>,
     /// Where entries are encoded.
     pub pool: BufferPool,
+    /// The clock to go by; the runtime's if none is given.
+    pub clock: Option<Clock>,
 }

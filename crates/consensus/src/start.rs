@@ -141,7 +141,8 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     workshop.checkpointer = Some(checkpointer);
 
     let parts = Parts { stop, bells, log, incarnation, schedule, transfers };
-    let member = Assembly::new::<R>(settings, pool.clone(), &parts, &machine);
+    let member =
+        Assembly::new::<R>(settings, (pool.clone(), start.clock.clone()), &parts, &machine);
     let engine = build_engine::<R, T>(&start, &parts, &member, &machine, &mut workshop).await?;
     let shared = member.share(start, &parts, engine);
     let workers = hand_out(&shared, &parts, workshop, machine, maintainer, &member);
@@ -262,11 +263,11 @@ struct Assembly {
 impl Assembly {
     fn new<R: Runtime>(
         settings: &Settings,
-        pool: kvorum_pool::BufferPool,
+        (pool, clock): (kvorum_pool::BufferPool, Option<Clock>),
         parts: &Parts,
         machine: &Machine,
     ) -> Assembly {
-        let clock = Arc::new(Clock::start::<R>());
+        let clock = Arc::new(clock.unwrap_or_else(Clock::start::<R>));
         let proposals = Proposals::new(
             settings.id,
             parts.incarnation,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kvorum_consensus::Lane;
+use kvorum_consensus::{Clock, Lane, ProposeError, ReadBarrierError};
 use kvorum_proto::peer::message::Body;
 use tokio::task::JoinHandle;
 
-use crate::harness::{Cluster, Plan, TestMember, body_of, put};
+use crate::harness::{Cluster, PATIENCE, Plan, TestMember, body_of, put};
 
 /// Everyone writes and everyone reads: the revision tells how old a read is.
 struct Register {
@@ -176,5 +176,47 @@ async fn waiting_reads_share_a_round() {
     }
     let rounds = rounds.load(Ordering::Relaxed);
     assert!(rounds < 500, "{rounds} rounds for 1000 reads");
+    cluster.stop().await;
+}
+
+/// The round that carries the read never ends, since nobody answers; the read must end all the same, and be told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_22214_a_read_that_finds_no_majority_ends() {
+    let jump_seconds = Arc::new(AtomicU64::new(0));
+    let (begun, jumped) = (Instant::now(), jump_seconds.clone());
+    let mut plan = Plan::members(3);
+    plan.clock = Some(Clock::new(move || {
+        begun.elapsed() + Duration::from_secs(jumped.load(Ordering::SeqCst))
+    }));
+    let mut cluster = Cluster::start(plan).await;
+    let leader = cluster.leader().await;
+    let left = cluster.other_than(leader).id;
+    for id in cluster.ids().into_iter().filter(|id| *id != left) {
+        cluster.take(id).stop(&cluster.network).await;
+    }
+    let member = cluster.node(left).member.clone();
+    let reads = (0..4).map(|_| {
+        let member = member.clone();
+        tokio::spawn(async move { member.read_barrier().await })
+    });
+    let reads = reads.collect::<Vec<_>>();
+    let writer = member.clone();
+    let write = tokio::spawn(async move { put(&writer, "key", "value").await });
+    // The requests are on their way; how far each has come does not matter.
+    tokio::task::yield_now().await;
+    for read in reads {
+        jump_seconds.fetch_add(60, Ordering::SeqCst);
+        let ended = tokio::time::timeout(PATIENCE, read).await.expect("it ends").expect("no panic");
+        assert!(matches!(ended, Err(ReadBarrierError::Timeout)), "{ended:?}");
+    }
+    jump_seconds.fetch_add(60, Ordering::SeqCst);
+    let ended = tokio::time::timeout(PATIENCE, write).await.expect("it ends").expect("no panic");
+    let timed_out = matches!(
+        ended,
+        Err(ProposeError::Timeout
+            | ProposeError::TimeoutLeaderFailed
+            | ProposeError::TimeoutConnectionLost)
+    );
+    assert!(timed_out, "{ended:?}");
     cluster.stop().await;
 }

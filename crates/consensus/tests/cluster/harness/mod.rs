@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvorum_consensus::{InitialMember, ProposeError, Settings, Start, StartError, Workers};
+use kvorum_consensus::{Clock, InitialMember, ProposeError, Settings, Start, StartError, Workers};
 use kvorum_disk::FaultyDisk;
 use kvorum_machine::{BackendKind, Reply};
 use kvorum_mvcc::Read;
@@ -33,6 +33,7 @@ pub struct Plan {
     pub segment_bytes: u64,
     pub tail_bytes: usize,
     pub adjust: fn(&mut Settings),
+    pub clock: Option<Clock>,
 }
 
 impl Plan {
@@ -44,6 +45,7 @@ impl Plan {
             segment_bytes: 1 << 20,
             tail_bytes: 32 << 20,
             adjust: |_| {},
+            clock: None,
         }
     }
 
@@ -91,6 +93,7 @@ impl Node {
             wal,
             transport: network.endpoint(id),
             pool: BufferPool::new(8 << 20),
+            clock: plan.clock.clone(),
         };
         let (member, Workers { all }) = TestMember::start(start).await?;
         let threads = all.into_iter().map(|worker| std::thread::spawn(move || worker.run()));
