@@ -19,9 +19,9 @@ pub enum ConfigError {
         /// The flag spelled most like it.
         nearest: &'static str,
     },
-    /// Flags that some etcd has and kvorum lacks.
-    #[error("not supported by kvorum: {}", list_flags(.0))]
-    UnsupportedFlags(Vec<String>),
+    /// Flags that some etcd has and kvorum lacks, as they were set: `--auto-tls` or `ETCD_AUTO_TLS`.
+    #[error("not supported by kvorum: {}", .0.join(", "))]
+    Unsupported(Vec<String>),
     /// A subcommand that etcd has and kvorum lacks.
     #[error("etcd's subcommand {0:?} is not supported by kvorum")]
     UnsupportedCommand(String),
@@ -154,15 +154,11 @@ impl ConfigError {
         match self {
             ConfigError::BadSyntax(_)
             | ConfigError::UnknownFlag { .. }
-            | ConfigError::UnsupportedFlags(_)
+            | ConfigError::Unsupported(_)
             | ConfigError::MissingValue(_)
             | ConfigError::NotUnicode(_)
             | ConfigError::Usage(_) => 2,
             _ => 1,
         }
     }
-}
-
-fn list_flags(flags: &[String]) -> String {
-    flags.iter().map(|flag| format!("--{flag}")).collect::<Vec<_>>().join(", ")
 }

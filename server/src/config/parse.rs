@@ -133,7 +133,7 @@ fn read_flags(
             None => match find_unsupported(&name) {
                 Some(arity) => {
                     take_value(&name, value, arity == Arity::Switch, &mut arguments)?;
-                    unsupported.push(name);
+                    unsupported.push(format!("--{name}"));
                 }
                 None => return Err(unknown_flag(name)),
             },
@@ -142,7 +142,7 @@ fn read_flags(
     if unsupported.is_empty() {
         Ok(Asked::Nothing)
     } else {
-        Err(ConfigError::UnsupportedFlags(unsupported))
+        Err(ConfigError::Unsupported(unsupported))
     }
 }
 

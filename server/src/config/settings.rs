@@ -32,6 +32,8 @@ impl Settings {
     /// Takes what the environment sets, and returns a warning for each variable that sets nothing.
     ///
     /// - An empty variable counts as unset.
+    /// - All variables of flags that kvorum lacks are named at once, as on the command line: whoever sets
+    ///   `ETCD_CLIENT_CERT_AUTH` must not get a member that lets everybody in.
     pub(super) fn set_from_environment(
         &mut self,
         environment: &BTreeMap<String, String>,
@@ -49,6 +51,13 @@ impl Settings {
                     None => drop(self.values.insert(flag.name, found)),
                 }
             }
+        }
+        let is_set = |(_, value): &(&String, &String)| !value.is_empty();
+        let set = environment.iter().filter(is_set).map(|(variable, _)| variable);
+        let unsupported = set.filter(|variable| is_unsupported(variable)).cloned();
+        let unsupported = unsupported.collect::<Vec<_>>();
+        if !unsupported.is_empty() {
+            return Err(ConfigError::Unsupported(unsupported));
         }
         Ok(environment.keys().filter_map(|variable| unused_warning(variable)).collect())
     }
@@ -123,22 +132,28 @@ pub(super) fn join(urls: &[ServerUrl]) -> String {
     urls.iter().map(ServerUrl::as_str).collect::<Vec<_>>().join(",")
 }
 
-fn unused_warning(variable: &str) -> Option<String> {
+/// The flag that a variable would set if there were one of that name.
+fn flag_of(variable: &str) -> Option<String> {
     let (prefix, rest) = variable.split_once('_')?;
-    if !PREFIXES.contains(&prefix) {
-        return None;
-    }
     let flag = rest.replace('_', "-").to_ascii_lowercase();
-    if find(&flag).is_some_and(|known| variable_name(prefix, known.name) == variable) {
-        return (flag == "version")
-            .then(|| format!("environment variable {variable} sets nothing"));
+    let is_spelled_so = || variable_name(prefix, &flag) == variable;
+    (PREFIXES.contains(&prefix) && is_spelled_so()).then_some(flag)
+}
+
+fn is_unsupported(variable: &str) -> bool {
+    flag_of(variable).is_some_and(|flag| find_unsupported(&flag).is_some())
+}
+
+fn unused_warning(variable: &str) -> Option<String> {
+    let flag = flag_of(variable);
+    let known = flag.as_deref().and_then(find);
+    match known.map(|known| known.name) {
+        Some("version") => Some(format!("environment variable {variable} sets nothing")),
+        Some(_) => None,
+        // It would have been refused, had it been set.
+        None if is_unsupported(variable) => None,
+        None => Some(format!("unrecognized environment variable {variable}")),
     }
-    Some(match find_unsupported(&flag) {
-        Some(_) => format!(
-            "environment variable {variable} has no effect: --{flag} is not supported by kvorum"
-        ),
-        None => format!("unrecognized environment variable {variable}"),
-    })
 }
 
 fn parse_number(text: &str) -> Result<u64, BadValue> {

@@ -133,8 +133,11 @@ fn two_settings_that_differ_stop_the_start_naming_both() {
 #[test]
 fn variables_that_set_nothing_are_warned_of() {
     let environment = [
-        ("ETCD_QUOTA_BACKEND_BYTES", "1"),
+        ("ETCD_QUOTA_BACKEND_BYTES", ""),
+        ("ETCD_SERVICE_HOST", "10.0.0.1"),
+        ("ETCD_auto_tls", "true"),
         ("KVORUM_NO_SUCH", "1"),
+        ("KVORUM_VERSION", "1"),
         ("ETCDCTL_API", "3"),
         ("KVORUMCTL_ENDPOINTS", "x"),
         ("HOME", "/"),
@@ -143,11 +146,33 @@ fn variables_that_set_nothing_are_warned_of() {
     assert_eq!(
         warnings,
         [
-            "environment variable ETCD_QUOTA_BACKEND_BYTES has no effect: --quota-backend-bytes is \
-             not supported by kvorum",
+            "unrecognized environment variable ETCD_SERVICE_HOST",
+            "unrecognized environment variable ETCD_auto_tls",
             "unrecognized environment variable KVORUM_NO_SUCH",
+            "environment variable KVORUM_VERSION sets nothing",
         ]
     );
+}
+
+#[test]
+fn variables_of_flags_that_only_etcd_has_are_refused_together_and_by_name() {
+    let environment = [
+        ("KVORUM_QUOTA_BACKEND_BYTES", "1"),
+        ("ETCD_CLIENT_CERT_AUTH", "true"),
+        ("ETCD_NAME", "a"),
+        ("ETCD_NO_SUCH", "1"),
+    ];
+    let refused = run("--name a", &environment).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "not supported by kvorum: ETCD_CLIENT_CERT_AUTH, KVORUM_QUOTA_BACKEND_BYTES"
+    );
+    assert_eq!(refused.exit_code(), 2);
+    for flag in UNSUPPORTED_VALUES.iter().chain(UNSUPPORTED_SWITCHES) {
+        let variable = format!("ETCD_{}", flag.replace('-', "_").to_ascii_uppercase());
+        let wanted = format!("not supported by kvorum: {variable}");
+        assert_eq!(refusal("", &[(&variable, "x")]), wanted);
+    }
 }
 
 #[test]
