@@ -31,10 +31,10 @@ pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
 }
 
 async fn begin<R: Runtime, T: Transport>(shared: &Shared<R, T>) {
-    while !has_begun(shared) {
+    while !shared.has_log() {
         let majority = shared.settings.initial_members.len() / 2 + 1;
         let replies = probe(shared).await;
-        if has_begun(shared) {
+        if shared.has_log() {
             // A leader called meanwhile, and what the others have seen of this member's log is what came of that.
             return;
         }
@@ -57,10 +57,6 @@ async fn begin<R: Runtime, T: Transport>(shared: &Shared<R, T>) {
         }
         R::sleep(shared.settings.heartbeat_interval).await;
     }
-}
-
-fn has_begun<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> bool {
-    shared.log.last().or(shared.log.purged()).is_some()
 }
 
 async fn probe<R: Runtime, T: Transport>(

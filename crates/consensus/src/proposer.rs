@@ -25,6 +25,11 @@ pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
             let as_leader = shared.is_me(leader.id);
             if !as_leader {
                 shared.proposals.refuse_followers();
+                // Peers take what came through a member's announcements for a sign that it has had a log.
+                if !shared.has_log() {
+                    shared.proposals.hold();
+                    break;
+                }
             }
             let Some(cut) = shared.proposals.cut(leader.term, as_leader) else { break };
             if as_leader {

@@ -122,6 +122,11 @@ impl Reads {
     pub(crate) fn confirmed(&self, reads: Vec<Waiting>, read: Position) {
         let mut served = Vec::with_capacity(reads.len());
         let mut queue = self.queue.lock();
+        if queue.stopped {
+            drop(queue);
+            serve(reads, Err(ReadBarrierError::Stopped));
+            return;
+        }
         for waiting in reads {
             match waiting.to {
                 To::Follower(answer) => {

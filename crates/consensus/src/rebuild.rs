@@ -45,16 +45,26 @@ pub(crate) async fn fetch<R: Runtime, T: Transport>(
     let fetching = fetch_from_any::<R, T>(start, purged, log, &transfers);
     let fetched = workshop.drive(fetching).await;
     let at = fetched.and_then(|fetched| fetched).map_err(|error| no_snapshot(&error))?;
-    if let Some(keep) = last_agreed(log, at) {
-        tracing::warn!(snapshot = %at, ?keep, "the log disagrees with the snapshot and is cut");
-        let (done_tx, done) = tokio::sync::oneshot::channel();
-        log.truncate_after(keep, Box::new(move |done| drop(done_tx.send(done))));
-        let waited = async { done.await.map_err(io::Error::other)? };
-        let cut = workshop.drive(waited).await;
-        cut.and_then(|cut| cut).map_err(|error| no_snapshot(&error))?;
-    }
+    cut_to_agree(log, at, workshop).await.map_err(|error| no_snapshot(&error))?;
     workshop.checkpointer = None;
     Ok(())
+}
+
+/// Cuts the end of a log that holds another entry where the state ends: it was never committed. Durable on return.
+///
+/// A snapshot may have become this member's newest checkpoint, and the power may have failed before the engine could cut
+/// the log.
+pub(crate) async fn cut_to_agree(
+    log: &Log,
+    at: Position,
+    workshop: &mut Workshop,
+) -> io::Result<()> {
+    let Some(keep) = last_agreed(log, at) else { return Ok(()) };
+    tracing::warn!(state = %at, ?keep, "the log disagrees with the state and is cut");
+    let (done_tx, done) = tokio::sync::oneshot::channel();
+    log.truncate_after(keep, Box::new(move |done| drop(done_tx.send(done))));
+    let waited = async { done.await.map_err(io::Error::other)? };
+    workshop.drive(waited).await.and_then(|cut| cut)
 }
 
 fn no_snapshot(error: &io::Error) -> StartError {

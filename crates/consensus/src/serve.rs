@@ -259,7 +259,7 @@ fn answer_probe<R: Runtime, T: Transport>(
     peer::ProbeReply {
         has_log: announced || has_acknowledged(shared, id),
         removed: shared.reader.removed().contains(&id),
-        begun: shared.log.last().or(shared.log.purged()).is_some(),
+        begun: shared.has_log(),
     }
 }
 

@@ -77,6 +77,11 @@ impl<R: Runtime, T: Transport> Shared<R, T> {
         id == self.settings.id
     }
 
+    /// Whether this member holds entries, or has held some.
+    pub(crate) fn has_log(&self) -> bool {
+        self.log.last().or(self.log.purged()).is_some()
+    }
+
     /// Whether this member may take part: see [`Shared::is_admitted`].
     pub(crate) fn takes_part(&self) -> bool {
         self.is_admitted.load(Ordering::Acquire)

@@ -184,6 +184,10 @@ async fn open_machine<R: Runtime, T: Transport>(
         }
         opened => opened?,
     };
+    if let Some(applied) = opened.machine.applied() {
+        let cut = rebuild::cut_to_agree(log, applied, workshop).await;
+        cut.map_err(|error| StartError::Fatal(FatalError::Log(Arc::new(error))))?;
+    }
     for refusal in &opened.refused {
         tracing::warn!(%refusal, "a stored state is not used");
     }

@@ -33,6 +33,8 @@ impl Work {
         Box::new(move || match writer.step() {
             Ok(written) if !written.idle => Step::Again,
             Ok(_) if stop.are_workers_stopped() => Step::Stopped,
+            // The engine may wait for a vote that has no room, and would never end.
+            Ok(_) if log.is_full() && stop.is_stopped() => Step::Stopped,
             Ok(_) if log.is_full() => Step::Wait(Some(FULL_INTERVAL)),
             Ok(_) => Step::Wait(None),
             Err(error) => {

@@ -239,6 +239,11 @@ impl Proposals {
         self.call(queue.call());
     }
 
+    /// Sends nothing for a little while.
+    pub(crate) fn hold(&self) {
+        self.queue.lock().not_before = Some(self.clock.now() + RETRY_DELAY);
+    }
+
     /// The leader will not have this batch, for a reason of its own.
     pub(crate) fn refused(&self, sequence: u64, error: &ProposeError) {
         let mut answers = Answers::default();
@@ -302,7 +307,10 @@ impl Proposals {
         let swallowed = |batch: &Batch| match (batch.state, batch.position) {
             (BatchState::ToSend, _) => None,
             (_, Some(position)) => (position.index <= end.index).then_some(ProposeError::Timeout),
-            (BatchState::Sent { term }, None) => (term < end.term).then_some(ProposeError::Timeout),
+            // It may be among what the snapshot stands for, whatever the end's term: nobody can say.
+            (BatchState::Sent { term }, None) => {
+                (term <= end.term).then_some(ProposeError::Timeout)
+            }
         };
         queue.resolve(swallowed, &mut answers);
         self.call(queue.call());
