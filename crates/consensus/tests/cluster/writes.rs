@@ -8,10 +8,9 @@ use kvorum_consensus::{Lane, Limits, ProposeError};
 use kvorum_disk::OpKind;
 use kvorum_proto::peer;
 use kvorum_proto::peer::message::Body;
-use parking_lot::Mutex;
 use prost::Message;
 
-use crate::harness::{Cluster, Plan, body_of, eventually, put};
+use crate::harness::{Cluster, Gate, Plan, body_of, eventually, put};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_member_puts_and_has_it_all_after_a_loss_of_power() {
@@ -40,12 +39,11 @@ async fn requests_that_wait_travel_together() {
     let node = &cluster.nodes[0];
     let before = node.member.status().last_index.expect("it has begun");
     // While the first entries wait for the disk, the others gather.
-    let gate = Arc::new(Mutex::new(()));
-    let closed = gate.lock();
+    let gate = Arc::new(Gate::default());
     let hold = gate.clone();
     node.disk.set_hook(move |op| {
         if op.kind == OpKind::Sync {
-            drop(hold.lock());
+            hold.pass();
         }
     });
     let puts = (0..1000).map(|number| {
@@ -54,7 +52,7 @@ async fn requests_that_wait_travel_together() {
     });
     let puts = puts.collect::<Vec<_>>();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    drop(closed);
+    gate.open();
     for put in puts {
         put.await.expect("no panic").expect("a put");
     }
@@ -243,12 +241,11 @@ async fn beyond_the_limits_a_request_is_one_too_many() {
     };
     let cluster = Cluster::start(plan).await;
     let node = &cluster.nodes[0];
-    let gate = Arc::new(Mutex::new(()));
-    let closed = gate.lock();
+    let gate = Arc::new(Gate::default());
     let hold = gate.clone();
     node.disk.set_hook(move |op| {
         if op.kind == OpKind::Sync {
-            drop(hold.lock());
+            hold.pass();
         }
     });
     let puts = (0..20).map(|number| {
@@ -257,7 +254,7 @@ async fn beyond_the_limits_a_request_is_one_too_many() {
     });
     let puts = puts.collect::<Vec<_>>();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    drop(closed);
+    gate.open();
     let mut refused = 0;
     for put in puts {
         match put.await.expect("no panic") {

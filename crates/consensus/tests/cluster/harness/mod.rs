@@ -16,6 +16,7 @@ use kvorum_pool::BufferPool;
 use kvorum_proto::entry::CommandKind;
 use kvorum_proto::wire::PutRequest;
 use kvorum_types::{ClusterId, MemberId};
+use parking_lot::{Condvar, Mutex};
 use prost::Message;
 
 pub use self::network::{Network, TestMember, body_of};
@@ -80,9 +81,11 @@ impl Node {
         network: &Network,
         disk: FaultyDisk,
     ) -> Result<Node, StartError> {
-        let mut wal = kvorum_wal::Options::default();
-        wal.segment_bytes = plan.segment_bytes;
-        wal.tail_bytes = plan.tail_bytes;
+        let wal = kvorum_wal::Options {
+            segment_bytes: plan.segment_bytes,
+            tail_bytes: plan.tail_bytes,
+            ..kvorum_wal::Options::default()
+        };
         let start = Start {
             settings: plan.settings(id),
             disk: Arc::new(disk.clone()),
@@ -254,4 +257,27 @@ pub async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
 pub fn files_in(disk: &FaultyDisk, dir: &str) -> Vec<String> {
     use kvorum_disk::Disk;
     disk.list(Path::new(dir)).unwrap_or_default()
+}
+
+/// Holds threads back until it is opened.
+#[derive(Default)]
+pub struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// Waits until the gate is open.
+    pub fn pass(&self) {
+        let mut is_open = self.is_open.lock();
+        while !*is_open {
+            self.opened.wait(&mut is_open);
+        }
+    }
+
+    /// Lets everyone pass from now on.
+    pub fn open(&self) {
+        *self.is_open.lock() = true;
+        self.opened.notify_all();
+    }
 }
