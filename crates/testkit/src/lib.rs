@@ -23,6 +23,7 @@ mod endpoint;
 mod ports;
 mod process;
 mod register;
+mod seed;
 mod wait;
 
 pub use binary::executable;
@@ -31,4 +32,5 @@ pub use endpoint::Endpoint;
 pub use ports::Port;
 pub use process::Process;
 pub use register::{Registers, Report};
+pub use seed::{named_seed, say_seed, seed};
 pub use wait::{WAIT_MAX, eventually};

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use kvorum_proto::api::etcdserverpb::RangeRequest;
-use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
@@ -74,8 +75,14 @@ struct Register {
 }
 
 impl Registers {
-    /// Starts so many clients; each asks the members in turn. `prefix` keeps the keys of several loads apart.
-    pub fn start(endpoints: Vec<Endpoint>, client_count: usize, prefix: &str) -> Registers {
+    /// Starts so many clients; each asks the members in turn. `prefix` keeps the keys of several loads apart, and what
+    /// the clients draw follows from `seed`.
+    pub fn start(
+        endpoints: Vec<Endpoint>,
+        client_count: usize,
+        prefix: &str,
+        seed: u64,
+    ) -> Registers {
         let shared = Arc::new(Shared {
             endpoints,
             current: (0..client_count).map(|_| AtomicU64::new(0)).collect(),
@@ -87,7 +94,9 @@ impl Registers {
         });
         let mut clients = JoinSet::new();
         for client in 0..client_count {
-            clients.spawn(run_client(shared.clone(), client, prefix.to_owned()));
+            // Each draws from its own source: which client comes first is not up to the seed.
+            let random = StdRng::seed_from_u64(seed.wrapping_add(client as u64));
+            clients.spawn(run_client(shared.clone(), client, prefix.to_owned(), random));
         }
         Registers { shared, clients }
     }
@@ -133,7 +142,12 @@ impl Registers {
     }
 }
 
-async fn run_client(shared: Arc<Shared>, client: usize, prefix: String) -> Vec<Register> {
+async fn run_client(
+    shared: Arc<Shared>,
+    client: usize,
+    prefix: String,
+    mut random: StdRng,
+) -> Vec<Register> {
     let mut done = Vec::new();
     let mut turn = client;
     while !shared.is_over.load(Ordering::Relaxed) {
@@ -143,8 +157,9 @@ async fn run_client(shared: Arc<Shared>, client: usize, prefix: String) -> Vec<R
         let mut register = Register { key, revisions: Vec::new(), has_unknown: false };
         while !shared.is_over.load(Ordering::Relaxed) && !register.has_unknown {
             let member = turn % shared.endpoints.len();
+            let other = random.random_range(0..shared.current.len());
             let went_well = write(&shared, member, client, &mut register).await
-                && read(&shared, member, &prefix).await;
+                && read(&shared, member, other, &prefix).await;
             if !went_well {
                 turn += 1;
                 tokio::time::sleep(ERROR_PAUSE).await;
@@ -193,9 +208,8 @@ async fn write(shared: &Shared, member: usize, client: usize, register: &mut Reg
     }
 }
 
-/// Reads somebody's register. Whether the member answered.
-async fn read(shared: &Shared, member: usize, prefix: &str) -> bool {
-    let client = rand::rng().random_range(0..shared.current.len());
+/// Reads a client's register. Whether the member answered.
+async fn read(shared: &Shared, member: usize, client: usize, prefix: &str) -> bool {
     let before = shared.current[client].load(Ordering::SeqCst);
     let floor = shared.revision_floor.load(Ordering::SeqCst);
     let (number, acknowledged) = (before >> 32, before & u64::from(u32::MAX));

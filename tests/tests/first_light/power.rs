@@ -1,10 +1,20 @@
 //! Power lost under load: unsynced bytes are dropped or torn, and still nothing acknowledged is lost.
 
-use kvorum_testkit::{Cluster, ClusterBuilder, Registers};
+use kvorum_testkit::{Cluster, ClusterBuilder, Registers, named_seed, say_seed};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-const CLIENT_COUNT: usize = 8;
+const CLIENT_COUNT: usize = 16;
+
+/// The seeds of one test's rounds, each with fresh members: from `first` on, unless `KVORUM_TEST_SEED` says otherwise, and
+/// as many as usual, unless `KVORUM_TEST_POWER_ROUNDS` says otherwise.
+fn seeds(first: u64, usual: u64) -> impl Iterator<Item = u64> {
+    let rounds = std::env::var("KVORUM_TEST_POWER_ROUNDS").ok();
+    let rounds = rounds
+        .map_or(usual, |rounds| rounds.parse().expect("KVORUM_TEST_POWER_ROUNDS is a number"));
+    let first = named_seed().unwrap_or(first);
+    (0..rounds).map(move |round| first.wrapping_add(round)).inspect(|seed| say_seed(*seed))
+}
 
 /// Members on simulated disks that write checkpoints and new segments often, so that power is lost in the middle of all
 /// that is ever written.
@@ -17,10 +27,10 @@ fn members(count: usize) -> ClusterBuilder {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_lost_on_one_member_at_a_time() {
-    for seed in [1, 2] {
+    for seed in seeds(1, 2) {
         let mut random = StdRng::seed_from_u64(seed);
         let mut cluster = members(3).start().await;
-        let load = Registers::start(cluster.endpoints(), CLIENT_COUNT, "power-one");
+        let load = Registers::start(cluster.endpoints(), CLIENT_COUNT, "power-one", seed);
         for _ in 0..6 {
             load.wait_for_progress(random.random_range(1..300)).await;
             let member = random.random_range(0..cluster.len());
@@ -36,10 +46,10 @@ async fn power_lost_on_one_member_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_lost_on_all_members_at_once() {
-    for seed in [3, 4] {
+    for seed in seeds(3, 2) {
         let mut random = StdRng::seed_from_u64(seed);
         let mut cluster = members(3).start().await;
-        let load = Registers::start(cluster.endpoints(), CLIENT_COUNT, "power-all");
+        let load = Registers::start(cluster.endpoints(), CLIENT_COUNT, "power-all", seed);
         for _ in 0..5 {
             load.wait_for_progress(random.random_range(1..300)).await;
             for member in 0..cluster.len() {
@@ -61,10 +71,10 @@ async fn power_lost_on_all_members_at_once() {
 // etcd issues 14370 and 14143.
 #[tokio::test(flavor = "multi_thread")]
 async fn power_lost_on_a_single_member() {
-    for seed in 5..9 {
+    for seed in seeds(5, 4) {
         let mut random = StdRng::seed_from_u64(seed);
         let mut cluster = members(1).start().await;
-        let load = Registers::start(cluster.endpoints(), CLIENT_COUNT, "power-single");
+        let load = Registers::start(cluster.endpoints(), CLIENT_COUNT, "power-single", seed);
         for _ in 0..5 {
             load.wait_for_progress(random.random_range(1..300)).await;
             cluster.lose_power(0, random.random());
