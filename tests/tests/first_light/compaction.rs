@@ -1,5 +1,7 @@
 //! Compaction.
 
+use kvorum_testkit::Cluster;
+
 use crate::api::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,15 +47,27 @@ async fn every_live_key_keeps_its_newest_version_and_dead_keys_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn physical_waits_for_the_scrubbing() {
-    let (_cluster, endpoint) = member().await;
-    for number in 0..50 {
-        endpoint.put("a", number.to_string()).await.unwrap();
+    // One change a step: the scrubbing takes far longer than an answer.
+    let slow = |builder: kvorum_server::Builder| {
+        let store = kvorum_mvcc::Options { compaction_step_changes: 1, ..Default::default() };
+        builder.in_memory().store_options(store)
+    };
+    let cluster = Cluster::of(1).configure(slow).start().await;
+    let endpoint = cluster.endpoint(0);
+    let mut newest = 1;
+    for number in 0..100 {
+        let puts = (0..100).map(|key| put_op(&format!("key{key}"), &number.to_string()));
+        let txn = TxnRequest { success: puts.collect(), ..Default::default() };
+        newest = revision(&endpoint.txn(txn).await.unwrap().header);
     }
     let request =
-        kvorum_proto::api::etcdserverpb::CompactionRequest { revision: 51, physical: true };
+        kvorum_proto::api::etcdserverpb::CompactionRequest { revision: newest, physical: true };
     let response = endpoint.kv().compact(request).await.unwrap().into_inner();
-    assert_eq!(revision(&response.header), 51);
-    assert_eq!(endpoint.get("a").await.unwrap().as_deref(), Some("49"));
+    let store = cluster.server(0).member().reader().store();
+    assert!(store.is_scrubbed(), "answered before the history was gone");
+    assert_eq!(store.compact_revision(), newest);
+    assert_eq!(revision(&response.header), newest);
+    assert_eq!(endpoint.get("key7").await.unwrap().as_deref(), Some("99"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

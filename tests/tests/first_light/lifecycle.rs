@@ -1,10 +1,12 @@
 //! Starting, ending, embedding.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use kvorum_machine::BackendKind;
 use kvorum_server::{Server, StartError};
-use kvorum_testkit::{Cluster, Port, Process, eventually};
+use kvorum_testkit::{Cluster, Endpoint, Port, Process, eventually};
 
 use crate::api::*;
 
@@ -66,26 +68,33 @@ fn traces(dir: &Path) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_member_leaves_no_thread_and_no_file() {
+    // The store on disk keeps files open of its own; the other one has none.
+    for backend in [BackendKind::Memory, BackendKind::Sled] {
+        assert_leaves_no_trace(backend).await;
+    }
+}
+
+async fn assert_leaves_no_trace(backend: BackendKind) {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::builder()
         .data_dir(dir.path())
         .thread_name_prefix("embed-")
-        .backend(kvorum_machine::BackendKind::Memory)
+        .backend(backend.clone())
         .start()
         .await
         .unwrap();
     server.ready().await.unwrap();
-    let endpoint = kvorum_testkit::Endpoint::new(&server.endpoints()[0]);
+    let endpoint = Endpoint::new(&server.endpoints()[0]);
     endpoint.put("a", "1").await.unwrap();
     assert!(traces(dir.path()).len() > 4, "{:?}", traces(dir.path()));
     drop(server);
-    assert_eq!(traces(dir.path()), Vec::<String>::new());
+    assert_eq!(traces(dir.path()), Vec::<String>::new(), "{backend:?}");
     let status = endpoint.put("a", "2").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_and_peers_meet_at_unix_sockets() {
+async fn clients_are_served_and_peers_taken_in_at_unix_sockets() {
     let dir = tempfile::tempdir().unwrap();
     let url = |name: &str| format!("unix://{}", dir.path().join(name).display()).parse().unwrap();
     let server = Server::builder()
@@ -97,7 +106,11 @@ async fn clients_and_peers_meet_at_unix_sockets() {
         .unwrap();
     server.ready().await.unwrap();
     assert_eq!(server.endpoints(), [format!("unix://{}", dir.path().join("clients").display())]);
-    assert!(std::os::unix::net::UnixStream::connect(dir.path().join("clients")).is_ok());
+    assert_eq!(server.peer_urls(), [format!("unix://{}", dir.path().join("peers").display())]);
+    let endpoint = Endpoint::new(&server.endpoints()[0]);
+    endpoint.put("a", "1").await.unwrap();
+    assert_eq!(endpoint.get("a").await.unwrap().as_deref(), Some("1"));
+    assert!(UnixStream::connect(dir.path().join("peers")).is_ok());
     server.stop().await.unwrap();
     assert!(!dir.path().join("clients").exists());
 }
@@ -129,7 +142,7 @@ async fn kvorum_dev_serves_until_it_is_told_to_end() {
         said.lines().map(str::trim).filter(|l| l.starts_with("http://")).collect();
     assert_eq!(urls.len(), 3, "{said}");
     assert!(said.contains("kvorumctl --endpoints http://127.0.0.1:"), "{said}");
-    let endpoints: Vec<_> = urls.iter().map(|url| kvorum_testkit::Endpoint::new(url)).collect();
+    let endpoints: Vec<_> = urls.iter().map(|url| Endpoint::new(url)).collect();
     endpoints[0].put("greeting", "hello").await.unwrap();
     for endpoint in &endpoints {
         assert_eq!(endpoint.get("greeting").await.unwrap().as_deref(), Some("hello"));
@@ -154,6 +167,7 @@ async fn members_of_two_clusters_whose_addresses_got_mixed_up_do_not_meet() {
         .start()
         .await
         .unwrap();
+    // Two election timeouts: long enough to be taken in, were anybody to take it in.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(stranger.status().leader, None);
     assert_eq!(old.endpoint(0).get("a").await.unwrap().as_deref(), Some("old"));
