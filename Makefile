@@ -1,10 +1,10 @@
 # `make check` is the gate: it formats nothing and changes nothing, it only says yes or no.
 
 CARGO ?= cargo
-# Rounds of the kill test; ten are part of the suite.
+# Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test churn clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test readers churn clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,12 @@ bench-peer: ## Measures kvorum beside etcd 3.5.1 and prints the table of ratios.
 kill-test: ## Kills and restarts members N times under load (N=1000).
 	$(CARGO) build --release --workspace --bins
 	KVORUM_TEST_KILLS=$(N) $(CARGO) test --release -p kvorum-tests --test first_light -- kills --nocapture
+
+power-test: ## Takes the power from members on simulated disks in N rounds (N=1000).
+	KVORUM_TEST_POWER_ROUNDS=$(N) $(CARGO) test --release -p kvorum-tests --test first_light -- power --nocapture
+
+readers: ## A million steps of readers, a writer and a compaction at once, against the model.
+	KVORUM_MVCC_STEPS=1000000 $(CARGO) test --release -p kvorum-mvcc --test concurrency
 
 churn: ## Overwrites and compacts for five minutes; disk and memory must level off.
 	$(CARGO) build --release --workspace --bins
