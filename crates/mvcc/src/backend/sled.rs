@@ -32,8 +32,11 @@ use crate::error::BackendError;
 /// sled's own cache. Blocks have one in front of it.
 const CACHE_BYTES: u64 = 16 << 20;
 
-/// The largest value given to sled. A block of the usual size is one part.
-const PART_BYTES: usize = 64 << 10;
+/// The largest value given to sled. A leaf of sled's holds up to 16 values and, beyond 128 KiB, becomes a file of its own
+/// which sled's cache takes for a few bytes: it would hold all of them in memory.
+const PART_BYTES: usize = 7 << 10;
+
+const _: () = assert!(16 * (PART_BYTES + BLOCK_KEY_BYTES + 64) < 128 << 10);
 
 /// How much is inserted before sled is made to flush.
 const UNFLUSHED_BYTES_MAX: usize = 512 << 10;
