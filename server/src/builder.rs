@@ -1,7 +1,6 @@
 //! How a member is described before it starts.
 
 use std::net::TcpListener;
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -79,7 +78,8 @@ impl Builder {
             wal: kvorum_wal::Options::default(),
             mvcc: kvorum_mvcc::Options::default(),
             checkpoint_bytes: CHECKPOINT_BYTES,
-            client_thread_count: thread::available_parallelism().map_or(1, NonZero::get),
+            client_thread_count: thread::available_parallelism()
+                .map_or(1, |cores| cores.get().div_ceil(2)),
             thread_name_prefix: "kvorum-".to_owned(),
             connections_max: CONNECTIONS_MAX,
             clock: None,
@@ -235,7 +235,7 @@ impl Builder {
         self
     }
 
-    /// How many threads answer clients, at least one.
+    /// How many threads answer clients, at least one; half the cores unless told otherwise.
     pub fn client_threads(mut self, threads: usize) -> Builder {
         self.client_thread_count = threads.max(1);
         self
