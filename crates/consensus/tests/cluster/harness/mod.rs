@@ -117,6 +117,7 @@ impl Node {
 
     /// Stops the member as a loss of power does: what was not synced at this moment is lost, in part or whole.
     pub async fn lose_power(self, network: &Network, seed: u64) -> FaultyDisk {
+        // First of all nobody hears it any more: what it acknowledges from here on is not on the disk that is left.
         network.leave(self.id);
         let disk = self.disk.fork();
         disk.power_loss(seed);

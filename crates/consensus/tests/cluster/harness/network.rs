@@ -39,10 +39,18 @@ pub struct Network {
 #[derive(Default)]
 struct Shared {
     members: BTreeMap<MemberId, TestMember>,
+    /// How often a member has left: what an earlier run of it still says, or is told, goes nowhere.
+    runs: BTreeMap<MemberId, u64>,
     /// From, to: nothing arrives, and nobody is told.
     cut: BTreeSet<(MemberId, MemberId)>,
     filter: Option<Filter>,
     rewrite: Option<Rewrite>,
+}
+
+impl Shared {
+    fn run_of(&self, id: MemberId) -> u64 {
+        self.runs.get(&id).copied().unwrap_or(0)
+    }
 }
 
 impl Network {
@@ -55,8 +63,11 @@ impl Network {
         self.shared.lock().members.insert(id, member);
     }
 
+    /// Takes `id` off the network: once this returns nothing it sends arrives, whatever its pipes hold.
     pub fn leave(&self, id: MemberId) {
-        self.shared.lock().members.remove(&id);
+        let mut shared = self.shared.lock();
+        shared.members.remove(&id);
+        *shared.runs.entry(id).or_default() += 1;
     }
 
     /// Cuts `id` off: as if its machine stood still.
@@ -88,6 +99,11 @@ impl Network {
         self.shared.lock().rewrite = Some(Box::new(rewrite));
     }
 
+    fn runs_of(&self, one: MemberId, other: MemberId) -> [(MemberId, u64); 2] {
+        let shared = self.shared.lock();
+        [one, other].map(|id| (id, shared.run_of(id)))
+    }
+
     fn rewritten(&self, message: Bytes) -> Bytes {
         let mut shared = self.shared.lock();
         let Some(rewrite) = &mut shared.rewrite else { return message };
@@ -98,12 +114,16 @@ impl Network {
         Bytes::from(decoded.encode_to_vec())
     }
 
-    fn arrives(&self, from: MemberId, to: MemberId, lane: Lane, message: &Bytes) -> bool {
+    fn arrives(&self, link: &Link, message: &Bytes) -> io::Result<bool> {
         let mut shared = self.shared.lock();
-        if shared.cut.contains(&(from, to)) {
-            return false;
+        if link.is_over(&shared) {
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe));
         }
-        shared.filter.as_mut().is_none_or(|filter| filter(from, to, lane, message))
+        let Link { from, to, lane, .. } = *link;
+        if shared.cut.contains(&(from, to)) {
+            return Ok(false);
+        }
+        Ok(shared.filter.as_mut().is_none_or(|filter| filter(from, to, lane, message)))
     }
 
     fn reach(&self, from: MemberId, to: MemberId) -> Reach {
@@ -142,21 +162,38 @@ impl Transport for Endpoint {
             Reach::Silence => return std::future::pending().await,
         };
         let me = self.me;
+        let runs = self.network.runs_of(me, to);
         let (there_tx, there_rx) = mpsc::channel(PIPE_MESSAGES);
         let (back_tx, back_rx) = mpsc::channel(PIPE_MESSAGES);
-        let tx = |from, to, queue| Tx { from, to, lane, queue, network: self.network.clone() };
+        let tx = |from, to, queue| {
+            let link = Link { from, to, lane, runs };
+            Tx { link, queue, network: self.network.clone() }
+        };
         let (there, back) = (tx(me, to, there_tx), tx(to, me, back_tx));
         tokio::spawn(async move {
-            member.serve(lane, me, back, Rx { queue: there_rx }).await;
+            member.serve(lane, me, back, Rx::new(there_rx)).await;
         });
-        Ok((there, Rx { queue: back_rx }))
+        Ok((there, Rx::new(back_rx)))
+    }
+}
+
+/// One direction of one pipe.
+struct Link {
+    from: MemberId,
+    to: MemberId,
+    lane: Lane,
+    /// Of both members, when the pipe was made.
+    runs: [(MemberId, u64); 2],
+}
+
+impl Link {
+    fn is_over(&self, shared: &Shared) -> bool {
+        self.runs.iter().any(|(id, run)| shared.run_of(*id) != *run)
     }
 }
 
 pub struct Tx {
-    from: MemberId,
-    to: MemberId,
-    lane: Lane,
+    link: Link,
     queue: mpsc::Sender<Bytes>,
     network: Network,
 }
@@ -164,7 +201,7 @@ pub struct Tx {
 impl PipeTx for Tx {
     async fn send(&mut self, parts: &[Bytes]) -> io::Result<()> {
         let message = self.network.rewritten(Bytes::from(parts.concat()));
-        if !self.network.arrives(self.from, self.to, self.lane, &message) {
+        if !self.network.arrives(&self.link, &message)? {
             return Ok(());
         }
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
@@ -174,10 +211,24 @@ impl PipeTx for Tx {
 
 pub struct Rx {
     queue: mpsc::Receiver<Bytes>,
+    received_count: u32,
+}
+
+impl Rx {
+    fn new(queue: mpsc::Receiver<Bytes>) -> Rx {
+        Rx { queue, received_count: 0 }
+    }
 }
 
 impl PipeRx for Rx {
     async fn receive(&mut self) -> io::Result<Option<Bytes>> {
-        Ok(self.queue.recv().await)
+        let message = self.queue.recv().await;
+        // As a socket does, a message takes now more and now less of the turn a task has before it must yield: a task
+        // that runs out of it runs out at any of its steps.
+        self.received_count += 1;
+        for _ in 0..self.received_count.wrapping_mul(0x9e37_79b9) >> 29 {
+            tokio::task::coop::consume_budget().await;
+        }
+        Ok(message)
     }
 }
