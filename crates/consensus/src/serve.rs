@@ -1,5 +1,6 @@
 //! What other members ask of this one.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -9,6 +10,7 @@ use kvorum_proto::peer::message::Body;
 use kvorum_types::MemberId;
 use openraft::raft::{AppendEntriesResponse, TransferLeaderRequest};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::coop::unconstrained;
 
 use crate::codec::{self, CodecError};
 use crate::install::serve_snapshots;
@@ -100,8 +102,13 @@ async fn feed<R: Runtime, T: Transport>(
         drop(on_its_way);
         response.ok()
     });
-    // The first poll puts it into the engine's queue.
-    let first = std::future::poll_fn(|context| Poll::Ready(appended.as_mut().poll(context))).await;
+    // The first poll puts it into the engine's queue, which has room for far more than is ever under way. Without
+    // `unconstrained` it would not where this task has just used up its turn: then a later append would come first, and
+    // be answered with a conflict that the leader must take for a log that has lost what it had acknowledged.
+    let first = std::future::poll_fn(|context| {
+        Poll::Ready(pin!(unconstrained(appended.as_mut())).poll(context))
+    })
+    .await;
     Ok(match first {
         Poll::Ready(response) => ready(response).boxed(),
         Poll::Pending => appended,

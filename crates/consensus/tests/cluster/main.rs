@@ -1,5 +1,6 @@
 //! Members of a group, from the outside: alone, and when they lose each other, their disks or their state.
 
+mod appends;
 mod doubt;
 mod harness;
 mod leadership;

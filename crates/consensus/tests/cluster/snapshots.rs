@@ -127,11 +127,7 @@ async fn a_transfer_that_breaks_goes_on_where_it_broke() {
     cluster.stop().await;
 }
 
-/// Open: some runs end in an assertion of the engine's on the leader, compiled in with debug assertions only: a follower
-/// answers "conflict" at exactly the index it is known to match. The cause is not found yet, and whether an entry can be
-/// lost by it is not known. `docs/testing.md` lists it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the engine's assertion on log reversion, see above"]
 async fn snapshots_and_writes_at_the_same_time() {
     let mut cluster = Cluster::start(small_log(3)).await;
     for _ in 0..2 {
