@@ -122,6 +122,8 @@ pub enum OpenError {
     NeedsSnapshot {
         /// The last index purged.
         purged: u64,
+        /// What is here and was not trusted, in the order it was looked at.
+        refused: Vec<Refusal>,
     },
     /// The store could not be opened or rebuilt.
     #[error(transparent)]
@@ -162,6 +164,7 @@ pub fn open(
     };
     let mvcc::Opened { store, maintainer, .. } = opened;
     let machine = Machine::new(store, stores, state);
+    checkpoints.follow(machine.reader().applied_reader());
     Ok(Opened { machine, maintainer, checkpoints, origin, refused })
 }
 
@@ -248,7 +251,8 @@ fn rebuild(
         }
     }
     if let Some(purged) = log.purged {
-        return Err(OpenError::NeedsSnapshot { purged });
+        let refused = std::mem::take(refused);
+        return Err(OpenError::NeedsSnapshot { purged, refused });
     }
     let (number, backend) = stores.create()?;
     let opened =

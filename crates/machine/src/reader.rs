@@ -53,6 +53,11 @@ impl MachineReader {
         self.published.read().applied
     }
 
+    /// How far the machine has applied, for those who must not keep its store alive.
+    pub(crate) fn applied_reader(&self) -> AppliedReader {
+        AppliedReader { published: self.published.clone() }
+    }
+
     /// The members, sorted by id.
     pub fn members(&self) -> Arc<Vec<Member>> {
         self.published.read().members.clone()
@@ -61,5 +66,17 @@ impl MachineReader {
     /// The ids that belonged to the cluster once and never will again.
     pub fn removed(&self) -> Arc<BTreeSet<MemberId>> {
         self.published.read().removed.clone()
+    }
+}
+
+/// Reads how far the machine has applied, and holds nothing of its store.
+pub(crate) struct AppliedReader {
+    published: Arc<RwLock<Published>>,
+}
+
+impl AppliedReader {
+    /// The index of the last entry whose effects are visible.
+    pub(crate) fn index(&self) -> Option<u64> {
+        self.published.read().applied.map(|position| position.index)
     }
 }

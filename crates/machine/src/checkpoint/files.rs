@@ -1,7 +1,20 @@
-//! The directory of checkpoints.
+//! The directory of checkpoints: which there are, and which stay.
+//!
+//! ```text
+//!     removed        own: of what is applied here          ahead: received, not installed
+//!   -----------  ------------------------------------  --------------------------------------
+//!   older ones   last but one: fallback     newest     those someone may install      newest
+//!                |
+//!                the log reaches back to here, or to its beginning while there is no fallback
+//! ```
+//!
+//! - The newest own checkpoint and the fallback stay until the machine has written or installed a newer one: what is only
+//!   received pushes out none of them.
+//! - A received checkpoint that has been overtaken (the log brought the machine past it) is one of its own: it holds
+//!   committed state, as every one does that a leader sends.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use kvorum_disk::{Disk, OpenMode};
@@ -14,9 +27,10 @@ use super::receiver::CheckpointReceiver;
 use super::writer::CheckpointWriter;
 use crate::layout::Layout;
 use crate::machine::Pin;
+use crate::reader::AppliedReader;
 
-/// How many checkpoints are kept: the newest, and one to fall back on should it turn out damaged.
-const KEPT_COUNT: usize = 2;
+/// How many checkpoints of its own a member keeps: the newest, and one to fall back on should it turn out damaged.
+const OWN_COUNT: usize = 2;
 
 const SUFFIX: &str = ".ckpt";
 const TEMPORARY_SUFFIX: &str = ".tmp";
@@ -38,9 +52,43 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Files {
     /// Sorted by index, the newest last.
-    known: Vec<CheckpointInfo>,
+    known: Vec<Known>,
     /// Counts the files received, for their temporary names.
     received_count: u64,
+    /// What the machine has applied. None before there is one: then nothing is removed.
+    applied: Option<AppliedReader>,
+}
+
+struct Known {
+    info: CheckpointInfo,
+    /// Whoever received it, while they may still install it.
+    receiver: Weak<()>,
+}
+
+impl Files {
+    /// How many of the known ones hold what the machine has applied.
+    fn own_count(&self) -> usize {
+        let applied = self.applied.as_ref().and_then(AppliedReader::index);
+        self.known.partition_point(|known| Some(known.info.position.index) <= applied)
+    }
+
+    /// Takes out what need not stay.
+    fn take_unneeded(&mut self) -> Vec<CheckpointInfo> {
+        if self.applied.is_none() {
+            return Vec::new();
+        }
+        let is_held = |known: &Known| known.receiver.strong_count() > 0;
+        let held: Vec<bool> = self.known.iter().map(is_held).collect();
+        // Looked at only now: one that was let go because it is installed is below what is applied.
+        let own = self.own_count();
+        let newest = held.len().saturating_sub(1);
+        let stays = |(place, is_held): (usize, bool)| {
+            if place < own { place + OWN_COUNT >= own } else { is_held || place == newest }
+        };
+        let mut stays = held.into_iter().enumerate().map(stays);
+        let unneeded = self.known.extract_if(.., |_| stays.next() == Some(false));
+        unneeded.map(|known| known.info).collect()
+    }
 }
 
 /// What the header of a checkpoint says.
@@ -83,7 +131,7 @@ impl Checkpoints {
     fn take_in(&self, path: &Path) -> Result<(), CheckpointError> {
         match self.shared.read_info(path) {
             Ok(info) => {
-                self.shared.insert(info);
+                self.shared.insert(info, Weak::new());
                 Ok(())
             }
             Err(error) if error.is_damage() => self.shared.set_aside(path),
@@ -93,12 +141,31 @@ impl Checkpoints {
 
     /// The newest durable checkpoint.
     pub fn latest(&self) -> Option<CheckpointInfo> {
-        self.shared.files.lock().known.last().cloned()
+        self.shared.files.lock().known.last().map(|known| known.info.clone())
     }
 
     /// All durable checkpoints, the newest first.
     pub fn newest_first(&self) -> Vec<CheckpointInfo> {
-        self.shared.files.lock().known.iter().rev().cloned().collect()
+        self.shared.files.lock().known.iter().rev().map(|known| known.info.clone()).collect()
+    }
+
+    /// What the state is rebuilt from if the newest checkpoint turns out damaged: the last but one of those that hold what
+    /// the machine has applied. The log has to reach back to it, and to its beginning while there is none.
+    pub fn fallback(&self) -> Option<CheckpointInfo> {
+        let files = self.shared.files.lock();
+        let place = files.own_count().checked_sub(OWN_COUNT)?;
+        files.known.get(place).map(|known| known.info.clone())
+    }
+
+    /// From now on what this machine has applied decides which checkpoints stay.
+    pub(crate) fn follow(&self, applied: AppliedReader) {
+        self.shared.files.lock().applied = Some(applied);
+        self.remove_unneeded();
+    }
+
+    /// Removes what need not stay: to be called after an install. A checkpoint that becomes durable does so by itself.
+    pub fn remove_unneeded(&self) {
+        self.shared.remove_unneeded();
     }
 
     /// Begins to write a checkpoint.
@@ -135,7 +202,7 @@ impl Checkpoints {
 
     /// Sets a checkpoint aside.
     pub(crate) fn refuse(&self, info: &CheckpointInfo) -> Result<(), CheckpointError> {
-        self.shared.files.lock().known.retain(|known| known.path != info.path);
+        self.shared.files.lock().known.retain(|known| known.info.path != info.path);
         self.shared.set_aside(&info.path)
     }
 }
@@ -152,38 +219,39 @@ impl Shared {
     }
 
     /// Gives a whole and synced file its final name, and removes those that are no longer needed. The name is durable
-    /// on return.
+    /// on return. `receiver` lives while someone may install it.
     pub(super) fn complete(
         &self,
         temporary: &Path,
         position: Position,
+        receiver: Weak<()>,
     ) -> Result<CheckpointInfo, CheckpointError> {
         let path = self.path_of(position);
         self.disk.rename(temporary, &path).map_err(CheckpointError::io(&path))?;
         let info = self.read_info(&path)?;
-        self.insert(info.clone());
+        self.insert(info.clone(), receiver);
         self.remove_unneeded();
+        self.remove_refused();
         Ok(info)
     }
 
-    fn insert(&self, info: CheckpointInfo) {
+    fn insert(&self, info: CheckpointInfo, receiver: Weak<()>) {
         let mut files = self.files.lock();
-        files.known.retain(|known| known.path != info.path);
-        files.known.push(info);
-        files.known.sort_by_key(|known| known.position.index);
+        files.known.retain(|known| known.info.path != info.path);
+        files.known.push(Known { info, receiver });
+        files.known.sort_by_key(|known| known.info.position.index);
     }
 
-    /// Removes the oldest checkpoints, and whatever was set aside. What cannot be removed costs space and nothing else;
-    /// it is tried again with the next checkpoint.
+    /// What cannot be removed costs space and nothing else, until the next start finds it.
     fn remove_unneeded(&self) {
-        let unneeded = {
-            let mut files = self.files.lock();
-            let unneeded_count = files.known.len().saturating_sub(KEPT_COUNT);
-            files.known.drain(..unneeded_count).collect::<Vec<_>>()
-        };
+        let unneeded = self.files.lock().take_unneeded();
         for info in unneeded {
             let _ = self.disk.remove(&info.path);
         }
+    }
+
+    /// Removes whatever was set aside.
+    fn remove_refused(&self) {
         for name in self.disk.list(&self.dir).unwrap_or_default() {
             if name.ends_with(REFUSED_SUFFIX) {
                 let _ = self.disk.remove(&self.dir.join(name));

@@ -1,8 +1,8 @@
 //! Checkpoints: the whole state at one position of the log, in a file.
 //!
 //! A checkpoint is the authority on the state: the store is a working copy that can be thrown away and rebuilt from the
-//! newest checkpoint and the log behind it, and the log is purged only as far as a durable checkpoint reaches. The same
-//! bytes, sent to another member, are a snapshot transfer.
+//! newest checkpoint and the log behind it, or from the one before, should that be damaged: the log is purged only as far as
+//! the older of the two reaches. The same bytes, sent to another member, are a snapshot transfer.
 //!
 //! ```text
 //! Machine::pin -> CheckpointWriter -> checkpoint/N.ckpt -> CheckpointReader ~~> CheckpointReceiver -> Machine::install
@@ -12,7 +12,8 @@
 //!
 //! - A file gets its final name only when it is whole and synced; what has a temporary name is rubbish after a crash.
 //! - [`Checkpoint`] is a file that was read to its end and found intact; [`CheckpointInfo`] is only what its header says.
-//! - The newest checkpoint and its predecessor are kept. One found damaged is set aside, and never used.
+//! - Of what was applied the newest checkpoint and its predecessor are kept; of what was received and not installed, the
+//!   newest. One found damaged is set aside, and never used.
 
 mod files;
 mod format;

@@ -1,6 +1,7 @@
 //! Reading checkpoints: as bytes to send, and as a state to take over.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use kvorum_disk::{Disk, DiskFile, OpenMode};
@@ -43,12 +44,14 @@ impl CheckpointReader {
 
 /// A checkpoint that was read from its beginning to its end and found intact.
 ///
-/// The file stays readable through this even when it is removed meanwhile.
+/// The file stays readable through this even when it is removed meanwhile. One that was received is not removed while this
+/// lives, since it may be installed.
 pub struct Checkpoint {
     file: Box<dyn DiskFile>,
     path: PathBuf,
     position: Position,
     membership: Option<(Position, Bytes)>,
+    life: Arc<()>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -63,7 +66,13 @@ impl Checkpoint {
         let (mut scanner, header, state) = Scanner::begin(&*file, path)?;
         while scanner.next_chunk()?.is_some() {}
         let (position, membership) = (header.position, state.membership);
-        Ok(Checkpoint { file, path: path.to_owned(), position, membership })
+        let (path, life) = (path.to_owned(), Arc::default());
+        Ok(Checkpoint { file, path, position, membership, life })
+    }
+
+    /// Alive as long as this is.
+    pub(super) fn life(&self) -> Weak<()> {
+        Arc::downgrade(&self.life)
     }
 
     /// The same checkpoint under the name it has now.

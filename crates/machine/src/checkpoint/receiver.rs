@@ -52,7 +52,7 @@ impl CheckpointReceiver {
     pub fn finish(self) -> Result<Checkpoint, CheckpointError> {
         self.file.sync_data().map_err(CheckpointError::io(&self.path))?;
         let checkpoint = Checkpoint::verify(&*self.shared.disk, &self.path)?;
-        let info = self.shared.complete(&self.path, checkpoint.position())?;
+        let info = self.shared.complete(&self.path, checkpoint.position(), checkpoint.life())?;
         Ok(checkpoint.renamed(info.path))
     }
 }

@@ -1,7 +1,7 @@
 //! Writing a checkpoint, a bounded step at a time.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use kvorum_disk::{DiskFile, OpenMode};
@@ -124,7 +124,7 @@ impl CheckpointWriter {
         let trailer = format::trailer(self.chunk_count, self.written_bytes, self.crc);
         self.write(&[&trailer])?;
         self.sync()?;
-        let info = self.shared.complete(&self.path, self.header.position)?;
+        let info = self.shared.complete(&self.path, self.header.position, Weak::new())?;
         self.file = None;
         Ok(info)
     }

@@ -161,7 +161,7 @@ fn a_damaged_checkpoint_is_not_used_to_rebuild_from() {
             options(),
             LogExtent { purged: Some(3), durable: Some(20) },
         );
-        assert!(matches!(opened, Err(OpenError::NeedsSnapshot { purged: 3 })));
+        assert!(matches!(opened, Err(OpenError::NeedsSnapshot { purged: 3, .. })));
     }
 }
 
@@ -191,7 +191,7 @@ fn a_lost_state_comes_back_from_another_member() {
         let kind = BackendKind::Memory;
         kvorum_machine::open(disk.clone(), &member_dir(), kind, options(), log)
     };
-    assert!(matches!(open(), Err(OpenError::NeedsSnapshot { purged: 10 })));
+    assert!(matches!(open(), Err(OpenError::NeedsSnapshot { purged: 10, .. })));
     let checkpoints = Checkpoints::find(disk.clone(), &member_dir()).unwrap();
     transfer(&leader.checkpoints, &info, &checkpoints, 64).unwrap();
     let opened = open().unwrap();
@@ -327,6 +327,65 @@ fn the_newest_two_are_kept() {
     }
     assert_eq!(reader.read_at(0, usize::MAX).unwrap().len() as u64, infos[3].bytes);
     assert!(reader.read_at(infos[3].bytes, 10).unwrap().is_empty());
+}
+
+/// The checkpoints there are, by index.
+fn kept(fixture: &Fixture) -> Vec<u64> {
+    let names = files(&fixture.disk, &member_dir().join("checkpoint")).into_iter();
+    let indexes = names.filter_map(|(name, _)| name.strip_suffix(".ckpt")?.parse().ok());
+    indexes.collect()
+}
+
+#[test]
+fn checkpoints_received_and_never_installed_do_not_push_out_this_members_own() {
+    let mut leader = Fixture::new();
+    let mut follower = Fixture::new();
+    let mut own = Vec::new();
+    for number in 0..3 {
+        leader.put("a", &number.to_string()).unwrap();
+        follower.put("a", &number.to_string()).unwrap();
+        own.push(follower.checkpoint().unwrap().position.index);
+    }
+    // The log could not make good what is lost here.
+    follower.purged = Some(own[1]);
+    for number in 3..9 {
+        leader.put("a", &number.to_string()).unwrap();
+        let info = leader.checkpoint().unwrap();
+        drop(transfer(&leader.checkpoints, &info, &follower.checkpoints, 500).unwrap());
+        let kept = kept(&follower);
+        assert_eq!(kept[..2], own[1..], "its newest, and one to fall back on");
+        assert_eq!(kept[2..], [info.position.index], "and the last one received");
+    }
+
+    // Applied from the log in the end, the received one is as good as one of its own.
+    follower.log.clone_from(&leader.log);
+    follower.replay();
+    follower.put("a", "9").unwrap();
+    let newest = follower.checkpoint().unwrap().position.index;
+    assert_eq!(kept(&follower), [newest - 1, newest]);
+}
+
+#[test]
+fn a_received_checkpoint_stays_while_it_may_still_be_installed() {
+    let mut leader = Fixture::new();
+    let mut follower = Fixture::new();
+    follower.put("mine", "1").unwrap();
+    let mine = follower.checkpoint().unwrap().position.index;
+    let mut received = Vec::new();
+    for number in 0..4 {
+        leader.put("a", &number.to_string()).unwrap();
+        leader.put("b", &number.to_string()).unwrap();
+        let info = leader.checkpoint().unwrap();
+        received.push(transfer(&leader.checkpoints, &info, &follower.checkpoints, 500).unwrap());
+    }
+    assert_eq!(kept(&follower), [mine, 1, 3, 5, 7]);
+    // The first is installed at last; what it goes on from is still there after a loss of the store.
+    let first = received.remove(0);
+    let installed = first.position();
+    follower.machine.install(first).unwrap();
+    drop(received);
+    follower.checkpoints.remove_unneeded();
+    assert_eq!(kept(&follower), [mine, installed.index, 7]);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_disk::FaultyDisk;
-use kvorum_machine::{BackendKind, KeptStores, LogExtent, Machine, MemberSeed, Payload, Progress};
+use kvorum_machine::{
+    BackendKind, Checkpoints, KeptStores, LogExtent, Machine, MemberSeed, Payload, Progress,
+};
 use kvorum_mvcc::{Backend, BackendError, BlockKey, MemBackend, RangeOptions, Read};
 use kvorum_proto::entry::{CommandKind, MemberAttributes};
 use kvorum_proto::wire::CompactionRequest;
@@ -144,12 +146,9 @@ fn live(fixture: &mut Fixture, log: &[Payload], purged: &mut Option<u64>) -> Res
         if index % 10 == 9 {
             let pin = fixture.machine.pin().ok_or("nothing is published")?;
             let mut writer = fixture.checkpoints.writer(pin);
-            let info = loop {
-                if let Progress::Done(info) = writer.step()? {
-                    break info;
-                }
-            };
-            *purged = info.position.index.checked_sub(2).max(*purged);
+            while matches!(writer.step()?, Progress::More { .. }) {}
+            let fallback = fixture.checkpoints.fallback();
+            *purged = fallback.map(|info| info.position.index).max(*purged);
         }
     }
     fixture.machine.publish();
@@ -195,6 +194,15 @@ impl Scene {
             .open(disk, stores, None)
             .and_then(|mut fixture| live(&mut fixture, &self.log, &mut purged));
         (purged, lived.is_ok())
+    }
+
+    /// The same where the store is gone and the newest checkpoint is damaged.
+    fn check_fallback(&self, disk: &FaultyDisk, purged: Option<u64>, place: &str) {
+        let disk = disk.fork();
+        let found = Checkpoints::find(Arc::new(disk.clone()), &member_dir());
+        let Some(newest) = found.expect("the checkpoints are found").latest() else { return };
+        disk.flip(&newest.path, newest.bytes / 2, 1).expect("the checkpoint is there");
+        self.check(&disk, &KeptStores::default(), purged, &format!("{place}, newest damaged"));
     }
 
     /// Starts from what is left, brings it up to date, and compares.
@@ -249,6 +257,7 @@ fn etcd_13766_a_member_that_loses_power_at_any_step_of_its_disk_comes_back_to_th
             disk.power_loss(seed);
             // The log was purged only after the checkpoint was durable, so what it says holds after any loss.
             let place = format!("power lost after {operations} disk operations, seed {seed}");
+            scene.check_fallback(&disk, purged, &place);
             scene.check(&disk, &KeptStores::default(), purged, &place);
         }
         // Killed, the member finds its disk and its store as they were.
