@@ -67,6 +67,7 @@ pub use errors::OpenError;
 pub use identity::{Identity, identity};
 pub use log::{Log, Read};
 pub use options::Options;
+pub use places::SegmentSize;
 pub use queue::Done;
 pub use reader::{Reader, Reply};
 pub use record::ENTRY_BYTES_MAX;

@@ -9,6 +9,7 @@ use parking_lot::MutexGuard;
 
 use crate::entry::{LogEntry, Vote};
 use crate::facts::later;
+use crate::places::SegmentSize;
 use crate::queue::{Done, Unit, Work, entry_record};
 use crate::reader::{self, ReadRequest, Reply};
 use crate::record::{ENTRY_BYTES_MAX, Record};
@@ -196,6 +197,12 @@ impl Log {
     /// How many bytes of records the segments hold that are still needed.
     pub fn live_bytes(&self) -> u64 {
         self.shared.lock().places.size().1
+    }
+
+    /// What each segment holds, the oldest first, so that a caller can tell how much of the log lies where. A segment goes
+    /// as a whole, once everything in it is purged.
+    pub fn segment_sizes(&self) -> Vec<SegmentSize> {
+        self.shared.lock().places.sizes()
     }
 
     /// What the log has done, and how it stands.

@@ -36,6 +36,15 @@ pub struct SegmentFile {
     pub file: Arc<dyn DiskFile>,
 }
 
+/// How much a segment holds that is still needed, and up to where.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SegmentSize {
+    /// The index of its last entry. None: it holds no entry, or only truncated ones.
+    pub last_index: Option<u64>,
+    /// The bytes of its records.
+    pub bytes: u64,
+}
+
 /// Consecutive entries of one segment, with nothing between them but other kinds of records.
 #[derive(Clone, Debug)]
 struct Extent {
@@ -131,6 +140,15 @@ impl Places {
             let file = segment.file.clone();
             Some(Found { file, offset: *offset, end: segment.end, last: extent.last })
         })
+    }
+
+    /// What each segment holds, the oldest first.
+    pub fn sizes(&self) -> Vec<SegmentSize> {
+        let size = |segment: &SegmentPlaces| SegmentSize {
+            last_index: segment.extents.last().map(|extent| extent.last),
+            bytes: segment.end - FIRST_RECORD_OFFSET,
+        };
+        self.segments.iter().map(size).collect()
     }
 
     /// How many segments there are, and how many bytes of records they hold.

@@ -220,6 +220,27 @@ fn segments_that_hold_only_purged_entries_are_removed() {
 }
 
 #[test]
+fn the_segments_say_how_much_of_the_log_lies_where() {
+    let mut harness = Harness::new(small());
+    harness.append_synced(entries(1, 0..200));
+    let sizes = harness.log().segment_sizes();
+    assert!(sizes.len() > 3, "{sizes:?}");
+    assert!(sizes.is_sorted_by_key(|size| size.last_index), "{sizes:?}");
+    assert_eq!(sizes.last().and_then(|size| size.last_index), Some(199));
+    assert_eq!(sizes.iter().map(|size| size.bytes).sum::<u64>(), harness.log().live_bytes());
+
+    // Purged up to where a segment ends, that one goes and no other.
+    let upto = sizes[1].last_index.expect("it holds entries");
+    harness.log().purge(Position::new(1, upto));
+    harness.write_all();
+    let left = harness.log().segment_sizes();
+    assert_eq!(left[0], sizes[2]);
+
+    let harness = harness.reopen();
+    assert_eq!(harness.log().segment_sizes(), left);
+}
+
+#[test]
 fn a_writer_whose_reader_never_comes_keeps_segments_up_by_itself() {
     let mut harness = Harness::new(small());
     for round in 0..20 {
