@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
-use kvorum_machine::{self as machine, Checkpoints, LogExtent, Machine, OpenError};
+use kvorum_machine::{self as machine, Checkpoints, LogExtent, Machine, OpenError, Refusal};
 use kvorum_mvcc::Maintainer;
 use kvorum_types::{Incarnation, MemberId, Position};
 use kvorum_wal::{Log, Reader, Wal, Writer};
@@ -177,7 +177,8 @@ async fn open_machine<R: Runtime, T: Transport>(
         machine::open(start.disk.clone(), &start.data_dir, backend, options, extent)
     };
     let opened = match open() {
-        Err(OpenError::NeedsSnapshot { purged }) => {
+        Err(OpenError::NeedsSnapshot { purged, refused }) => {
+            warn_of(&refused);
             tracing::warn!(purged, "the state is lost: a snapshot is fetched from another member");
             rebuild::fetch::<R, T>(start, purged, log, stop, workshop).await?;
             open()?
@@ -188,11 +189,15 @@ async fn open_machine<R: Runtime, T: Transport>(
         let cut = rebuild::cut_to_agree(log, applied, workshop).await;
         cut.map_err(|error| StartError::Fatal(FatalError::Log(Arc::new(error))))?;
     }
-    for refusal in &opened.refused {
-        tracing::warn!(%refusal, "a stored state is not used");
-    }
+    warn_of(&opened.refused);
     tracing::info!(origin = ?opened.origin, "state opened");
     Ok(opened)
+}
+
+fn warn_of(refused: &[Refusal]) {
+    for refusal in refused {
+        tracing::warn!(%refusal, "a stored state is not used");
+    }
 }
 
 /// Applies what is known to be committed beyond the state: what the log notes, and what a checkpoint covers.
