@@ -13,6 +13,7 @@
 //!   network, calls, peers                 what is asked of other members
 //!   log, state_machine                    the engine's doors to write-ahead log and state
 //!   applier, checkpoints, work            what runs on workers
+//!   watchdog                              workers that do not come back
 //!   leadership, voters                    who leads, and whether anyone has to be asked
 //!   start, rebuild, bootstrap, transfer   the rare moments of a member's life
 //! ```
@@ -30,6 +31,7 @@ mod worker;
 mod proposals;
 mod proposer;
 mod reads;
+mod retention;
 mod rounds;
 mod ticket;
 
@@ -39,6 +41,8 @@ mod codec;
 mod log;
 mod membership;
 mod state_machine;
+#[cfg(test)]
+mod storage_suite;
 mod types;
 mod work;
 
@@ -62,6 +66,7 @@ mod stop;
 mod tasks;
 mod transfer;
 mod voters;
+mod watchdog;
 
 pub use clock::Clock;
 pub use errors::{FatalError, ProposeError, ReadBarrierError, StartError, TransferError};
