@@ -70,24 +70,33 @@ impl OpenError {
     }
 }
 
-/// The failure that stopped a writer for good, from which an error is made for each who waits.
+/// Whether an error says that the log was closed: its writer is gone, and nothing went wrong.
+pub fn is_closed(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Closed>())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the log is closed")]
+struct Closed;
+
+/// What stopped a writer for good, from which an error is made for each who waits.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    kind: io::ErrorKind,
-    text: String,
+pub(crate) enum Failure {
+    /// The disk failed.
+    Io { kind: io::ErrorKind, text: String },
+    /// The writer was dropped.
+    Closed,
 }
 
 impl Failure {
     pub(crate) fn new(what: &str, error: &io::Error) -> Failure {
-        Failure { kind: error.kind(), text: format!("the log is stopped: {what}: {error}") }
-    }
-
-    /// The writer was dropped.
-    pub(crate) fn closed() -> Failure {
-        Failure { kind: io::ErrorKind::BrokenPipe, text: "the log is closed".to_owned() }
+        Failure::Io { kind: error.kind(), text: format!("the log is stopped: {what}: {error}") }
     }
 
     pub(crate) fn error(&self) -> io::Error {
-        io::Error::new(self.kind, self.text.clone())
+        match self {
+            Failure::Io { kind, text } => io::Error::new(*kind, text.clone()),
+            Failure::Closed => io::Error::new(io::ErrorKind::BrokenPipe, Closed),
+        }
     }
 }

@@ -63,7 +63,7 @@ mod writer;
 pub mod inspect;
 
 pub use entry::{LogEntry, Vote};
-pub use errors::OpenError;
+pub use errors::{OpenError, is_closed};
 pub use identity::{Identity, identity};
 pub use log::{Log, Read};
 pub use options::Options;

@@ -239,7 +239,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.fail(Failure::closed(), Vec::new());
+        self.shared.fail(Failure::Closed, Vec::new());
     }
 }
 
