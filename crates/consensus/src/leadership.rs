@@ -128,17 +128,15 @@ pub(crate) async fn follow<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) 
         let interval = if settling { SETTLE_INTERVAL } else { shared.settings.heartbeat_interval };
         let waiting = R::timeout(interval, server.changed());
         let stopped = shared.stop.stopped();
-        match R::select2(Box::pin(stopped), Box::pin(waiting)).await {
+        let is_gone = match R::select2(Box::pin(stopped), Box::pin(waiting)).await {
             openraft::async_runtime::Select2::First(()) => return,
-            openraft::async_runtime::Select2::Second(Ok(Err(_))) => {
-                let error = engine_error(&shared);
-                shared.stop.fail(FatalError::Engine(error));
-                return;
+            openraft::async_runtime::Select2::Second(changed) => matches!(changed, Ok(Err(_))),
+        };
+        if is_gone || shared.engine.metrics().borrow_watched().running_state.is_err() {
+            // One that was asked to end has not failed.
+            if !shared.stop.is_stopped() {
+                shared.stop.fail(FatalError::Engine(engine_error(&shared)));
             }
-            openraft::async_runtime::Select2::Second(_) => {}
-        }
-        if let Err(error) = &shared.engine.metrics().borrow_watched().running_state {
-            shared.stop.fail(FatalError::Engine(error.to_string()));
             return;
         }
     }

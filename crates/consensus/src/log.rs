@@ -157,6 +157,10 @@ pub(crate) fn entry_from_log(entry: LogEntry) -> io::Result<Entry> {
 /// Stops the member for what the log failed at, before the engine does it without knowing why.
 fn note_failure<A>(stop: &Stop, result: &io::Result<A>) {
     if let Err(error) = result {
+        // The log of a member that stops may be closed before the engine has ended.
+        if stop.is_stopped() && kvorum_wal::is_closed(error) {
+            return;
+        }
         let error = io::Error::new(error.kind(), error.to_string());
         stop.fail(FatalError::Log(Arc::new(error)));
     }

@@ -119,15 +119,10 @@ impl<R: Runtime, T: Transport> Member<R, T> {
         self.shared.stop.fail(error);
     }
 
-    /// Resolves with what stopped the member; never, while it runs or after a shutdown that was asked for.
+    /// Resolves with what stopped the member, or with what it came to doubt while it stopped; never, while it runs or
+    /// after a shutdown that went well.
     pub fn fatal(&self) -> impl Future<Output = FatalError> + Send + 'static {
         let stop = self.shared.stop.clone();
-        async move {
-            stop.stopped().await;
-            match stop.fatal() {
-                Some(error) => error,
-                None => std::future::pending().await,
-            }
-        }
+        async move { stop.doubted().await }
     }
 }

@@ -73,7 +73,7 @@ impl Work {
                 if stop.fatal().is_none()
                     && let Err(error) = maintainer.flush_all(log.durable_index())
                 {
-                    tracing::warn!(%error, "the store was not flushed at the end");
+                    stop.fail(FatalError::Store(Arc::new(error)));
                 }
                 return Step::Stopped;
             }

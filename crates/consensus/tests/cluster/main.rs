@@ -6,4 +6,5 @@ mod harness;
 mod leadership;
 mod reads;
 mod snapshots;
+mod stopping;
 mod writes;
