@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvorum_machine as machine;
 use kvorum_types::MemberId;
@@ -115,6 +116,14 @@ pub enum FatalError {
     Panicked {
         /// The worker's name.
         worker: &'static str,
+    },
+    /// One of the member's workers does not come back, most likely from a call to the disk that hangs.
+    #[error("the worker `{worker}` has not come back for {} s", time.as_secs())]
+    Hung {
+        /// The worker's name.
+        worker: &'static str,
+        /// For how long.
+        time: Duration,
     },
     /// A new cluster was to be begun, but a peer knows this member with a log it no longer has.
     #[error(

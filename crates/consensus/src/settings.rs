@@ -11,6 +11,11 @@ use kvorum_types::{ClusterId, MemberId};
 
 use crate::clock::Clock;
 
+/// How long one step of a worker may take unless set otherwise: far longer than a bounded piece of work takes on any disk
+/// that still works.
+const STEP_TIME_MAX: Duration = Duration::from_secs(60);
+
+
 /// What the operator decided about this member.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -30,6 +35,9 @@ pub struct Settings {
     pub catchup_entries: u64,
     /// How many bytes of log at least lie between two checkpoints.
     pub checkpoint_bytes: u64,
+    /// How long one step of a worker may take before it counts as hung. The member stops for a store that hangs; of others
+    /// it is only said.
+    pub step_time_max: Duration,
     /// What may wait between being accepted and being applied.
     pub limits: Limits,
 }
@@ -46,6 +54,7 @@ impl Settings {
             election_timeout: Duration::from_millis(1_000),
             catchup_entries: 5_000,
             checkpoint_bytes: 256 * 1024 * 1024,
+            step_time_max: STEP_TIME_MAX,
             limits: Limits::default(),
         }
     }

@@ -12,6 +12,7 @@ use openraft::{Raft, ServerState};
 use tokio::sync::RwLock;
 
 use crate::checkpoints::{Schedule, Transfers};
+use crate::errors::FatalError;
 use crate::leadership::LeadershipBoard;
 use crate::peers::Peers;
 use crate::proposals::Proposals;
@@ -24,6 +25,10 @@ use crate::stop::Stop;
 use crate::transport::Transport;
 use crate::types::TypeConfig;
 use crate::voters::Voters;
+use crate::watchdog::Watchdog;
+
+/// How long the engine may take to end. It waits for a vote that is being made durable, and for nothing else.
+const ENGINE_END_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The engine of a member.
 pub(crate) type Engine<R> = Raft<TypeConfig<R>, StateMachine>;
@@ -42,6 +47,7 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) schedule: Arc<Schedule>,
     pub(crate) transfers: Transfers,
     pub(crate) stop: Arc<Stop>,
+    pub(crate) watchdog: Watchdog,
     /// Held shared by every append that is on its way into the engine, and alone by a snapshot that is installed: see
     /// `install`.
     pub(crate) feed: Arc<RwLock<()>>,
@@ -100,11 +106,21 @@ impl<R: Runtime, T: Transport> Shared<R, T> {
     /// Ends engine, connections and workers.
     pub(crate) async fn shut_down(&self) {
         self.stop.stop();
-        if let Err(error) = self.engine.shutdown().await {
-            tracing::warn!(%error, "the consensus engine did not end in order");
+        match R::timeout(ENGINE_END_TIME_MAX, self.engine.shutdown()).await {
+            Ok(Ok(())) => self.note_engines_end(),
+            Ok(Err(error)) => tracing::warn!(%error, "the consensus engine did not end in order"),
+            // It waits for a vote to become durable. Nothing hangs on it any more.
+            Err(_) => tracing::warn!("the consensus engine waits for the disk and is left there"),
         }
         self.peers.close().await;
         self.stop.stop_workers();
         (self.ring_all)();
+    }
+
+    /// An engine that ended says why, unless it panicked. That is a doubt even at the very end.
+    fn note_engines_end(&self) {
+        if self.engine.metrics().borrow_watched().running_state.is_ok() {
+            self.stop.fail(FatalError::Engine("it panicked".to_owned()));
+        }
     }
 }

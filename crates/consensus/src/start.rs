@@ -41,6 +41,7 @@ use crate::stop::Stop;
 use crate::tasks;
 use crate::transport::Transport;
 use crate::voters::Voters;
+use crate::watchdog::{OnHang, Watchdog};
 use crate::work::Work;
 use crate::worker::{Bell, Step, Worker, Workers};
 
@@ -328,6 +329,7 @@ impl Assembly {
             schedule: parts.schedule.clone(),
             transfers: parts.transfers.clone(),
             stop: parts.stop.clone(),
+            watchdog: Watchdog::new(self.clock.clone()),
             feed: Arc::default(),
             incoming: Arc::default(),
             is_admitted: AtomicBool::new(is_admitted),
@@ -442,19 +444,21 @@ fn hand_out<R: Runtime, T: Transport>(
     let checkpointer = checkpointer.into_iter();
     let (clock, log) = (assembly.clock.clone(), parts.log.clone());
     let workers = Work { clock, stop: parts.stop.clone(), log };
-    let worker = |name, bell: &Bell, step: Box<dyn FnMut() -> Step + Send>| {
+    let worker = |name, bell: &Bell, on_hang, step: Box<dyn FnMut() -> Step + Send>| {
         let stop = parts.stop.clone();
         let panicked = move |worker| stop.fail(FatalError::Panicked { worker });
-        Worker::new(name, bell.clone(), step, panicked)
+        let worker = Worker::new(name, bell.clone(), step, panicked);
+        worker.timed(shared.watchdog.watch(name, on_hang))
     };
+    let (report, stop) = (OnHang::Report, OnHang::Stop);
     let mut all = vec![
-        worker("kv-wal-write", &bells.writer, workers.writer(writer)),
-        worker("kv-wal-read", &bells.reader, workers.reader(reader)),
-        worker("kv-apply", &bells.applier, workers.applier(applier)),
-        worker("kv-store", &bells.maintainer, workers.maintainer(maintainer)),
+        worker("kv-wal-write", &bells.writer, report, workers.writer(writer)),
+        worker("kv-wal-read", &bells.reader, report, workers.reader(reader)),
+        worker("kv-apply", &bells.applier, report, workers.applier(applier)),
+        worker("kv-store", &bells.maintainer, stop, workers.maintainer(maintainer)),
     ];
     all.extend(checkpointer.map(|checkpointer| {
-        worker("kv-checkpoint", &bells.checkpointer, workers.checkpointer(checkpointer))
+        worker("kv-checkpoint", &bells.checkpointer, report, workers.checkpointer(checkpointer))
     }));
     bells.ring_all();
     Workers { all }

@@ -10,7 +10,7 @@ use crate::shared::Shared;
 use crate::transport::Transport;
 use crate::{bootstrap, leadership, proposer, rounds};
 
-/// How often it is looked who has waited too long.
+/// How often it is looked who has waited too long, and which worker does not come back.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Starts every task on the runtime this is called on. They end when the member stops.
@@ -26,7 +26,7 @@ pub(crate) fn spawn_all<R: Runtime, T: Transport>(shared: &Arc<Shared<R, T>>) {
     }
 }
 
-/// Answers those who have waited too long.
+/// Answers those who have waited too long, and stops the member when a worker that must not hang does.
 async fn sweep<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
     let timeout = shared.settings.request_timeout();
     let election_timeout = shared.settings.election_timeout;
@@ -39,6 +39,9 @@ async fn sweep<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
         let error = |since| shared.leadership.timeout_error(since, election_timeout);
         shared.proposals.sweep(timeout, error);
         shared.reads.sweep(timeout);
+        if let Some(hung) = shared.watchdog.look(shared.settings.step_time_max) {
+            shared.stop.fail(hung);
+        }
     }
 }
 

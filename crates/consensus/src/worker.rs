@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::watchdog::StepTimer;
+
 /// All workers of one member.
 pub struct Workers {
     /// In no particular order. The member needs every one of them to be run.
@@ -24,6 +26,7 @@ pub struct Worker {
     /// What it is, for a thread's name: at most 15 bytes.
     pub name: &'static str,
     bell: Bell,
+    timer: Option<Arc<StepTimer>>,
     step: Box<dyn FnMut() -> Step + Send>,
     panicked: Box<dyn FnMut(&'static str) + Send>,
 }
@@ -46,12 +49,20 @@ impl Worker {
         step: impl FnMut() -> Step + Send + 'static,
         panicked: impl FnMut(&'static str) + Send + 'static,
     ) -> Worker {
-        Worker { name, bell, step: Box::new(step), panicked: Box::new(panicked) }
+        Worker { name, bell, timer: None, step: Box::new(step), panicked: Box::new(panicked) }
+    }
+
+    /// Notes on `timer` when each step begins and ends.
+    pub(crate) fn timed(self, timer: Arc<StepTimer>) -> Worker {
+        Worker { timer: Some(timer), ..self }
     }
 
     /// Does a bounded piece of work. A panic in it stops the member, not the thread.
     pub fn step(&mut self) -> Step {
-        match catch_unwind(AssertUnwindSafe(&mut self.step)) {
+        self.timer.iter().for_each(|timer| timer.begin());
+        let stepped = catch_unwind(AssertUnwindSafe(&mut self.step));
+        self.timer.iter().for_each(|timer| timer.end());
+        match stepped {
             Ok(step) => step,
             Err(_) => {
                 (self.panicked)(self.name);

@@ -7,4 +7,5 @@ mod leadership;
 mod reads;
 mod snapshots;
 mod stopping;
+mod watchdog;
 mod writes;
