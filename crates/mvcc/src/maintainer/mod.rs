@@ -129,6 +129,8 @@ pub(crate) struct Core {
     /// The task to try first in the next step: each gets its turn.
     next_task: usize,
     measured_at: Duration,
+    /// When write-behind has committed a publish.
+    committed_at: Duration,
     now: Duration,
 }
 
@@ -157,6 +159,7 @@ impl Core {
             retired: Retired::default(),
             next_task: 0,
             measured_at: Duration::ZERO,
+            committed_at: Duration::ZERO,
             now: Duration::ZERO,
         };
         let blocks = core.engine.state().blocks.clone();

@@ -1,5 +1,7 @@
 //! Packing published changes into blocks.
 
+use std::time::Duration;
+
 use crate::block::BlockInfo;
 use crate::engine::Mark;
 use crate::error::BackendError;
@@ -9,6 +11,9 @@ use crate::pack::{PackLimits, Packer};
 /// Publishes without changes, or with few, are committed after so many: an opening store has the log replayed from the
 /// last one committed.
 const PUBLISHES_UNCOMMITTED: u64 = 4096;
+
+/// What would fill blocks but not a batch waits this long for more: a batch costs the backend two flushes, however small.
+const LULL: Duration = Duration::from_secs(1);
 
 /// A publish that takes more than one step to write behind.
 #[derive(Debug)]
@@ -37,6 +42,7 @@ impl Core {
         }
         let bytes = staged.mark.bytes_end - self.ledger.bytes_end();
         self.ledger.commit_publish(&staged.mark)?;
+        self.committed_at = self.now;
         self.engine.forget_marks(staged.mark.number);
         let end = self.engine.state().blocks.blocks().len();
         let next_change = staged.next_change;
@@ -60,7 +66,10 @@ impl Core {
         let bytes_start = self.ledger.bytes_end();
         let (mark, last) =
             self.engine.choose_mark(durable_index, bytes_start, options.batch_bytes as u64)?;
-        let is_due = last.bytes_end - bytes_start >= options.block_bytes as u64
+        let bytes = last.bytes_end - bytes_start;
+        let is_lull = self.now.saturating_sub(self.committed_at) >= LULL;
+        let is_due = bytes >= options.batch_bytes as u64
+            || (is_lull && bytes >= options.block_bytes as u64)
             || last.compact_revision > self.ledger.compact_revision()
             || last.number - self.ledger.publish_number() >= PUBLISHES_UNCOMMITTED;
         let next_change = self.ledger.next_change();
