@@ -160,6 +160,7 @@ impl Applier {
     fn install(&mut self, checkpoint: Checkpoint) -> Result<(), machine::FatalError> {
         let end = checkpoint.position();
         self.machine.install(checkpoint)?;
+        self.schedule.installed();
         self.policy.begin(self.reader.store().sizes().in_use_bytes);
         self.proposals.jumped(end);
         self.reads.applied(end.index);

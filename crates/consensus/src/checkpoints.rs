@@ -6,8 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use kvorum_machine::{
-    Checkpoint, CheckpointError, CheckpointInfo, CheckpointWriter, Checkpoints, Pin, Progress,
+    Checkpoint, CheckpointError, CheckpointInfo, CheckpointWriter, Checkpoints, Machine, Pin,
+    Progress,
 };
+use kvorum_types::Position;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -56,8 +58,9 @@ pub(crate) struct Schedule {
     checkpoints: Checkpoints,
     next: Mutex<Next>,
     bell: Bell,
-    /// A checkpoint has become durable.
+    /// A checkpoint has become durable, for the two who wait for that.
     done: Notify,
+    written: Notify,
 }
 
 enum Next {
@@ -80,9 +83,19 @@ impl Schedule {
         true
     }
 
-    /// Waits until a checkpoint has become durable.
+    /// Waits until a checkpoint has become durable, so that the engine can be told.
     pub(crate) async fn done(&self) {
         self.done.notified().await;
+    }
+
+    /// Waits until a checkpoint has become durable, so that the log can be shortened.
+    pub(crate) async fn written(&self) {
+        self.written.notified().await;
+    }
+
+    /// Removes what an install has made useless.
+    pub(crate) fn installed(&self) {
+        self.checkpoints.remove_unneeded();
     }
 
     pub(crate) fn latest(&self) -> Option<CheckpointInfo> {
@@ -109,10 +122,32 @@ pub(crate) fn new(
         next: Mutex::new(Next::Idle),
         bell: bell.clone(),
         done: Notify::new(),
+        written: Notify::new(),
     });
     let transfers = Transfers { checkpoints, jobs: jobs_tx, bell };
     let checkpointer = Checkpointer { schedule: schedule.clone(), jobs, writer: None, stop };
     (checkpointer, schedule, transfers)
+}
+
+/// Writes a checkpoint where there is none between the beginning of the log and what is applied: those that were there are
+/// damaged or gone, and the store is whole. The engine cannot start on a purged log without a snapshot that reaches up to
+/// it, nor could the state be rebuilt the next time.
+pub(crate) fn make_good(
+    machine: &Machine,
+    checkpoints: &Checkpoints,
+    purged: Option<Position>,
+) -> Result<(), CheckpointError> {
+    let Some(purged) = purged else { return Ok(()) };
+    let usable = Some(purged.index)..=machine.applied().map(|applied| applied.index);
+    let mut known = checkpoints.newest_first().into_iter();
+    if known.any(|info| usable.contains(&Some(info.position.index))) {
+        return Ok(());
+    }
+    tracing::warn!(%purged, "no checkpoint reaches up to the log: one is written from the store");
+    let Some(pin) = machine.pin() else { return Ok(()) };
+    let mut writer = checkpoints.writer(pin);
+    while matches!(writer.step()?, Progress::More { .. }) {}
+    Ok(())
 }
 
 impl Checkpointer {
@@ -151,6 +186,7 @@ impl Checkpointer {
             Ok(Progress::Done(info)) => {
                 tracing::info!(position = %info.position, bytes = info.bytes, "checkpoint written");
                 self.schedule.done.notify_one();
+                self.schedule.written.notify_one();
                 Ok(())
             }
             Err(error) => Err(error),

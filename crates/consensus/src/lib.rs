@@ -12,6 +12,7 @@
 //!   serve, install                        what other members ask
 //!   network, calls, peers                 what is asked of other members
 //!   log, state_machine                    the engine's doors to write-ahead log and state
+//!   retention                             how much of the log stays
 //!   applier, checkpoints, work            what runs on workers
 //!   watchdog                              workers that do not come back
 //!   leadership, voters                    who leads, and whether anyone has to be asked
@@ -31,7 +32,6 @@ mod worker;
 mod proposals;
 mod proposer;
 mod reads;
-mod retention;
 mod rounds;
 mod ticket;
 
@@ -40,6 +40,7 @@ mod checkpoints;
 mod codec;
 mod log;
 mod membership;
+mod retention;
 mod state_machine;
 #[cfg(test)]
 mod storage_suite;

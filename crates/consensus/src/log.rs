@@ -3,7 +3,8 @@
 //! - An append is visible to readers when it returns, and durable when its callback comes; the engine never waits.
 //! - A vote is durable when `save_vote` returns, and so is a truncation.
 //! - What is committed is only noted: it rides along with the next write.
-//! - Nothing that is not applied is ever purged.
+//! - Nothing that is not applied is ever purged, and of the rest no more than `retention` allows, however much the engine
+//!   asks for.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -42,6 +43,8 @@ const APPLY_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The index of the newest applied entry.
 pub(crate) type AppliedIndex = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+/// The last index that may be purged; none while all entries have to stay.
+pub(crate) type PurgeLimit = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// The engine's door to the log.
 #[derive(Clone)]
@@ -49,8 +52,7 @@ pub(crate) struct LogStore {
     log: Log,
     voters: Arc<Voters>,
     applied: AppliedIndex,
-    /// How many applied entries a purge leaves for those who lag.
-    keep: u64,
+    purge_limit: PurgeLimit,
     stop: Arc<Stop>,
 }
 
@@ -59,10 +61,10 @@ impl LogStore {
         log: Log,
         voters: Arc<Voters>,
         applied: AppliedIndex,
-        keep: u64,
+        purge_limit: PurgeLimit,
         stop: Arc<Stop>,
     ) -> LogStore {
-        LogStore { log, voters, applied, keep, stop }
+        LogStore { log, voters, applied, purge_limit, stop }
     }
 
     /// `range` without what the log does not hold at its ends.
@@ -312,8 +314,8 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
             self.log.purge(upto);
             return Ok(());
         }
-        // Only an install asks for more than this: then what agrees with the snapshot stays for those who lag.
-        let index = applied.map_or(0, |applied| upto.index.min(applied.saturating_sub(self.keep)));
+        let Some(limit) = (self.purge_limit)() else { return Ok(()) };
+        let index = upto.index.min(limit);
         if let Some(term) = self.log.term_at(index) {
             self.log.purge(Position::new(term, index));
         }

@@ -72,6 +72,7 @@ impl<R: Runtime, T: Transport> Member<R, T> {
         let committed_index = shared.log.committed().map(|position| position.index);
         let committed_index = committed_index.max(applied_index);
         let last = shared.log.last().or(shared.log.purged());
+        let purged = shared.engine.data_metrics().borrow_watched().purged;
         let server = shared.engine.server_metrics();
         let membership = server.borrow_watched().membership_config.clone();
         let id = shared.settings.id;
@@ -86,7 +87,7 @@ impl<R: Runtime, T: Transport> Member<R, T> {
             last_index: last.map(|position| position.index).max(committed_index),
             committed_index,
             applied_index,
-            purged_index: shared.log.purged().map(|position| position.index).min(applied_index),
+            purged_index: purged.map(|purged| purged.index).min(applied_index),
             is_leader: leadership.leader == Some(id),
             is_learner,
         }

@@ -90,9 +90,14 @@ async fn fetch_from_any<R: Runtime, T: Transport>(
 ) -> io::Result<Position> {
     let addresses = Addresses::new(None, told(&start.settings));
     tell_from_log(log, &addresses);
+    let mut others = addresses.known();
+    others.retain(|id| *id != start.settings.id);
     let mut last_error = io::Error::other("there is no other member");
+    if others.is_empty() {
+        return Err(last_error);
+    }
     for _ in 0..ROUNDS_MAX {
-        for id in addresses.known().into_iter().filter(|id| *id != start.settings.id) {
+        for id in others.iter().copied() {
             match fetch_from::<R, T>(start, id, &addresses, purged, transfers).await {
                 Ok(position) => return Ok(position),
                 Err(error) => {

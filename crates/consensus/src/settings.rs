@@ -15,6 +15,8 @@ use crate::clock::Clock;
 /// that still works.
 const STEP_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// How many bytes of log stay at most for followers that lag unless set otherwise.
+const CATCHUP_BYTES: u64 = 512 * 1024 * 1024;
 
 /// What the operator decided about this member.
 #[derive(Clone, Debug)]
@@ -33,6 +35,9 @@ pub struct Settings {
     pub election_timeout: Duration,
     /// How many entries before the newest checkpoint stay in the log for followers that lag.
     pub catchup_entries: u64,
+    /// How many bytes of them stay at most, counted back from the last checkpoint but one. What lies behind that stays in
+    /// any case: it is needed should the newest checkpoint be damaged.
+    pub catchup_bytes: u64,
     /// How many bytes of log at least lie between two checkpoints.
     pub checkpoint_bytes: u64,
     /// How long one step of a worker may take before it counts as hung. The member stops for a store that hangs; of others
@@ -53,6 +58,7 @@ impl Settings {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
             catchup_entries: 5_000,
+            catchup_bytes: CATCHUP_BYTES,
             checkpoint_bytes: 256 * 1024 * 1024,
             step_time_max: STEP_TIME_MAX,
             limits: Limits::default(),

@@ -17,6 +17,7 @@ use crate::leadership::LeadershipBoard;
 use crate::peers::Peers;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
+use crate::retention::Retention;
 use crate::runtime::Runtime;
 use crate::settings::Settings;
 use crate::snapshot_receive::IncomingSlot;
@@ -45,6 +46,7 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) voters: Arc<Voters>,
     pub(crate) leadership: Arc<LeadershipBoard>,
     pub(crate) schedule: Arc<Schedule>,
+    pub(crate) retention: Retention,
     pub(crate) transfers: Transfers,
     pub(crate) stop: Arc<Stop>,
     pub(crate) watchdog: Watchdog,

@@ -27,13 +27,14 @@ use crate::checkpoints::{self, Checkpointer, Schedule, Transfers};
 use crate::clock::Clock;
 use crate::errors::{FatalError, StartError};
 use crate::leadership::LeadershipBoard;
-use crate::log::{AppliedIndex, LogStore, entry_from_log};
+use crate::log::{AppliedIndex, LogStore, PurgeLimit, entry_from_log};
 use crate::network::NetworkFactory;
 use crate::peers::Peers;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::rebuild;
-use crate::runtime::Runtime;
+use crate::retention::{self, Retention};
+use crate::runtime::{Runtime, spawn};
 use crate::settings::{Settings, Start};
 use crate::shared::{Engine, Shared};
 use crate::state_machine::StateMachine;
@@ -137,6 +138,8 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     let opened = open_machine::<R, T>(&start, &log, &stop, &mut workshop).await?;
     let machine::Opened { mut machine, maintainer, checkpoints, .. } = opened;
     replay(&mut machine, &checkpoints, &log, &mut workshop).await?;
+    checkpoints::make_good(&machine, &checkpoints, log.purged())
+        .map_err(|error| StartError::Fatal(FatalError::Checkpoint(Arc::new(error))))?;
     let (checkpointer, schedule, transfers) =
         checkpoints::new(checkpoints, bells.checkpointer.clone(), stop.clone());
     workshop.checkpointer = Some(checkpointer);
@@ -149,6 +152,7 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     let workers = hand_out(&shared, &parts, workshop, machine, maintainer, &member);
     shared.engine.run();
     tasks::spawn_all(&shared);
+    spawn::<R>(retention::run(shared.clone()));
     Ok(Started { shared, workers })
 }
 
@@ -268,6 +272,7 @@ struct Assembly {
     applier: ApplierHandle,
     reader: machine::MachineReader,
     addresses: Arc<Addresses>,
+    retention: Retention,
 }
 
 impl Assembly {
@@ -288,6 +293,9 @@ impl Assembly {
         );
         let reader = machine.reader();
         let applied = machine.applied().map(|applied| applied.index);
+        let checkpoints = parts.transfers.checkpoints.clone();
+        let retention =
+            Retention::new(parts.log.clone(), checkpoints, applied_index(&reader), settings);
         let assembly = Assembly {
             voters: Arc::new(Voters::new(settings.id)),
             proposals: Arc::new(proposals),
@@ -296,6 +304,7 @@ impl Assembly {
             applier: ApplierHandle::new(parts.bells.applier.clone()),
             addresses: Arc::new(Addresses::new(Some(reader.clone()), told(settings))),
             reader,
+            retention,
         };
         let (proposals, reads) = (assembly.proposals.clone(), assembly.reads.clone());
         parts.stop.on_stop(move || {
@@ -327,6 +336,7 @@ impl Assembly {
             voters: self.voters.clone(),
             leadership: Arc::new(LeadershipBoard::new(self.clock.clone())),
             schedule: parts.schedule.clone(),
+            retention: self.retention.clone(),
             transfers: parts.transfers.clone(),
             stop: parts.stop.clone(),
             watchdog: Watchdog::new(self.clock.clone()),
@@ -336,6 +346,11 @@ impl Assembly {
             ring_all: Box::new(move || bells.ring_all()),
         })
     }
+}
+
+fn applied_index(reader: &machine::MachineReader) -> AppliedIndex {
+    let reader = reader.clone();
+    Arc::new(move || reader.applied().map(|applied| applied.index))
 }
 
 /// Where the operator says the others are.
@@ -361,11 +376,10 @@ async fn build_engine<R: Runtime, T: Transport>(
         transfers: parts.transfers.clone(),
         silence_max: settings.election_timeout,
     };
-    let reader = assembly.reader.clone();
-    let applied: AppliedIndex = Arc::new(move || reader.applied().map(|applied| applied.index));
     let (log, voters) = (parts.log.clone(), assembly.voters.clone());
-    let (keep, stop) = (settings.catchup_entries, parts.stop.clone());
-    let log_store = LogStore::new(log, voters, applied, keep, stop);
+    let (applied, retention) = (applied_index(&assembly.reader), assembly.retention.clone());
+    let purge_limit: PurgeLimit = Arc::new(move || retention.purge_limit());
+    let log_store = LogStore::new(log, voters, applied, purge_limit, parts.stop.clone());
     let state_machine = StateMachine::new(
         assembly.applier.clone(),
         parts.transfers.checkpoints.clone(),
@@ -424,7 +438,7 @@ fn hand_out<R: Runtime, T: Transport>(
     };
     parts.log.set_wakes(ring(&bells.writer), ring(&bells.reader));
     machine.set_wake(ring(&bells.maintainer));
-    let settings = &shared.settings;
+    let (settings, latest) = (&shared.settings, parts.schedule.latest());
     let applier = Applier {
         machine,
         reader: assembly.reader.clone(),
@@ -435,8 +449,11 @@ fn hand_out<R: Runtime, T: Transport>(
         schedule: parts.schedule.clone(),
         policy: CheckpointPolicy {
             bytes_min: settings.checkpoint_bytes,
-            bytes: parts.log.live_bytes(),
-            last_bytes: parts.schedule.latest().map_or(0, |info| info.bytes),
+            bytes: retention::bytes_behind(
+                &parts.log,
+                latest.as_ref().map(|info| info.position.index),
+            ),
+            last_bytes: latest.map_or(0, |info| info.bytes),
         },
         stop: parts.stop.clone(),
     };

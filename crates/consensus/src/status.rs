@@ -33,8 +33,8 @@ pub struct Status {
     pub committed_index: Option<u64>,
     /// The index of the newest applied entry. Never above `committed_index`.
     pub applied_index: Option<u64>,
-    /// The index of the newest entry that is gone from its log, covered by a checkpoint; none while none is. Never above
-    /// `applied_index`.
+    /// The index of the newest entry that it gives no other member any more: who lacks it is sent a snapshot. None while
+    /// there is none. The log on its own disk may go back further, for its own sake. Never above `applied_index`.
     pub purged_index: Option<u64>,
     /// Whether this member leads.
     pub is_leader: bool,

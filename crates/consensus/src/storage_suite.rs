@@ -179,7 +179,9 @@ impl Bench {
             spawn("store", &for_store, work.maintainer(maintainer)),
             spawn("checkpoints", &for_checkpoints, work.checkpointer(checkpointer)),
         ];
-        let store = LogStore::new(log, voters.clone(), applied, keep, stop.clone());
+        let limit = applied.clone();
+        let limit = Arc::new(move || limit()?.checked_sub(keep));
+        let store = LogStore::new(log, voters.clone(), applied, limit, stop.clone());
         let state = StateMachine::new(handle.clone(), checkpoints.clone(), voters, None, None);
         let doors = Doors { state: state.unwrap(), applier: handle, checkpoints, schedule };
         Bench { log: store, doors, _threads: Threads { stop, bells, threads } }

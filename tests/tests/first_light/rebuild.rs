@@ -27,12 +27,24 @@ fn checkpoints(data_dir: &Path) -> Vec<PathBuf> {
     files.into_iter().filter(|file| file.extension().is_some_and(|end| end == "ckpt")).collect()
 }
 
-/// A cluster of one with two checkpoints and entries after it, killed; and the hash of its state.
-/// `entries_kept` of the log stay behind the newest checkpoint.
-async fn killed_member(entries_kept: u64) -> (Cluster, u32) {
-    let small = move |builder: kvorum_server::Builder| {
+/// Whether the beginning of a member's log is gone.
+fn is_purged(data_dir: &Path) -> bool {
+    !data_dir.join("member/wal/0000000000000001.wal").exists()
+}
+
+fn flip_a_byte(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+/// A cluster of one with two checkpoints, entries after them, and little of the log before them, killed; and the hash of
+/// its state.
+async fn killed_member() -> (Cluster, u32) {
+    let small = |builder: kvorum_server::Builder| {
         let wal = kvorum_wal::Options { segment_bytes: 256 << 10, ..Default::default() };
-        builder.wal_options(wal).checkpoint_bytes(64 << 10).snapshot_catchup_entries(entries_kept)
+        builder.wal_options(wal).checkpoint_bytes(64 << 10).snapshot_catchup_entries(10)
     };
     let mut cluster = Cluster::of(1).configure(small).start().await;
     let endpoint = cluster.endpoint(0);
@@ -44,11 +56,11 @@ async fn killed_member(entries_kept: u64) -> (Cluster, u32) {
     endpoint.compact(100).await.unwrap();
     endpoint.put("last", "of all").await.unwrap();
     let data_dir = cluster.data_dir(0).to_owned();
-    kvorum_testkit::eventually("two checkpoints", async || {
+    kvorum_testkit::eventually("two checkpoints and a purged log", async || {
         // The next one is due after so much more log, however long the last one took.
         endpoint.put("filler", "x".repeat(1000)).await.unwrap();
         let found = checkpoints(&data_dir);
-        if found.len() < 2 { Err(found) } else { Ok(()) }
+        if found.len() < 2 || !is_purged(&data_dir) { Err(found) } else { Ok(()) }
     })
     .await;
     let hash = endpoint.hash_kv(0).await.unwrap().hash;
@@ -67,7 +79,7 @@ async fn assert_comes_back(mut cluster: Cluster, hash: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_was_deleted() {
-    let (cluster, hash) = killed_member(10).await;
+    let (cluster, hash) = killed_member().await;
     for store in stores(cluster.data_dir(0)) {
         fs::remove_dir_all(store).unwrap();
     }
@@ -76,7 +88,7 @@ async fn a_store_that_was_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_was_truncated() {
-    let (cluster, hash) = killed_member(10).await;
+    let (cluster, hash) = killed_member().await;
     for store in stores(cluster.data_dir(0)) {
         for file in files_below(&store) {
             let length = fs::metadata(&file).unwrap().len();
@@ -88,7 +100,7 @@ async fn a_store_that_was_truncated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_with_flipped_bytes() {
-    let (cluster, hash) = killed_member(10).await;
+    let (cluster, hash) = killed_member().await;
     for store in stores(cluster.data_dir(0)) {
         for file in files_below(&store) {
             let mut bytes = fs::read(&file).unwrap();
@@ -103,18 +115,51 @@ async fn a_store_with_flipped_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_with_a_flipped_byte_is_not_used() {
-    let (cluster, hash) = killed_member(u64::from(u32::MAX)).await;
+    let (cluster, hash) = killed_member().await;
     let found = checkpoints(cluster.data_dir(0));
     assert_eq!(found.len(), 2, "one to damage and one to fall back on: {found:?}");
-    let newest = found.last().unwrap();
-    let mut bytes = fs::read(newest).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(newest, bytes).unwrap();
+    flip_a_byte(found.last().unwrap());
     for store in stores(cluster.data_dir(0)) {
         fs::remove_dir_all(store).unwrap();
     }
     // The older checkpoint with the log behind it gives the same state.
+    assert_comes_back(cluster, hash).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_which_nothing_is_left_is_not_made_up() {
+    let (mut cluster, _) = killed_member().await;
+    for checkpoint in checkpoints(cluster.data_dir(0)) {
+        flip_a_byte(&checkpoint);
+    }
+    for store in stores(cluster.data_dir(0)) {
+        fs::remove_dir_all(store).unwrap();
+    }
+    let error = cluster.try_launch(0).await.expect_err("the beginning of the log is gone");
+    let text = error.to_string();
+    assert!(text.contains("the state is lost and no peer gave a snapshot of it"), "{text}");
+    assert!(text.contains("there is no other member"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_that_are_gone_are_made_good_from_the_store() {
+    let (cluster, hash) = killed_member().await;
+    let data_dir = cluster.data_dir(0).to_owned();
+    for checkpoint in checkpoints(&data_dir) {
+        fs::remove_file(checkpoint).unwrap();
+    }
+    assert_comes_back(cluster, hash).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_whose_first_bytes_are_damaged_are_made_good_from_the_store() {
+    let (cluster, hash) = killed_member().await;
+    let data_dir = cluster.data_dir(0).to_owned();
+    for checkpoint in checkpoints(&data_dir) {
+        let mut bytes = fs::read(&checkpoint).unwrap();
+        bytes[20] ^= 1;
+        fs::write(checkpoint, bytes).unwrap();
+    }
     assert_comes_back(cluster, hash).await;
 }
 

@@ -2,6 +2,7 @@
 
 mod appends;
 mod doubt;
+mod fallback;
 mod harness;
 mod leadership;
 mod reads;

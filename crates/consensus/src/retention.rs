@@ -1,0 +1,109 @@
+//! How much of the log stays when it is purged.
+//!
+//! ```text
+//!          purged              for those who lag      what a damaged checkpoint costs      not yet covered
+//!   ---------------------- | --------------------- | ------------------------------ | ---------------------->
+//!                                               fallback                          newest
+//!                                              checkpoint                       checkpoint
+//! ```
+//!
+//! The state can be rebuilt from the newest checkpoint and the log behind it, and should that checkpoint be damaged, from
+//! the one before it, the fallback: so the log reaches back to that one, and to its beginning while there is none. In front
+//! of the fallback entries stay for followers that lag, by number and by bytes, so that large entries do not fill the
+//! disk.
+//!
+//! The engine is told of the newest checkpoint and purges in its own books behind that. What it has given up it never asks
+//! for again, so more may stay than it knows of; it learns of it when the member starts the next time. Less must never
+//! stay: what has to go for its bytes the engine is asked to give up first.
+//!
+//! # Holes
+//!
+//! Where a snapshot was installed beyond the end of the log, the log begins anew behind it, with a hole towards all older
+//! checkpoints. None of them can be fallen back on, though one may still be there: the log is purged further than it. The
+//! snapshot is then the only one, as a first checkpoint is, but with other members to ask for help; and it is the
+//! fallback as soon as the member has written one of its own.
+
+use std::sync::Arc;
+
+use kvorum_machine::Checkpoints;
+use kvorum_wal::{Log, SegmentSize};
+use openraft::async_runtime::Select2;
+
+use crate::log::AppliedIndex;
+use crate::runtime::Runtime;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::transport::Transport;
+
+/// Decides how far a purge goes.
+///
+/// - [`Retention::purge_limit`] `<=` fallback `<=` newest checkpoint `<=` applied.
+#[derive(Clone)]
+pub(crate) struct Retention {
+    log: Log,
+    checkpoints: Checkpoints,
+    applied: AppliedIndex,
+    /// How many applied entries stay for those who lag.
+    entries: u64,
+    /// How many bytes of entries before the fallback stay for them at most.
+    bytes_max: u64,
+}
+
+impl Retention {
+    pub(crate) fn new(
+        log: Log,
+        checkpoints: Checkpoints,
+        applied: AppliedIndex,
+        settings: &Settings,
+    ) -> Retention {
+        let (entries, bytes_max) = (settings.catchup_entries, settings.catchup_bytes);
+        Retention { log, checkpoints, applied, entries, bytes_max }
+    }
+
+    /// The last index that may be purged. None: none may.
+    pub(crate) fn purge_limit(&self) -> Option<u64> {
+        let fallback = self.checkpoints.fallback()?.position.index;
+        let by_number = (self.applied)()?.checked_sub(self.entries);
+        by_number.max(self.too_long(fallback)).map(|index| index.min(fallback))
+    }
+
+    /// The last index that is to be purged for the bytes behind it, however few entries they are.
+    fn purge_for_bytes(&self) -> Option<u64> {
+        self.too_long(self.checkpoints.fallback()?.position.index)
+    }
+
+    /// Where the log would have to end for no more than `bytes_max` to lie between there and `fallback`. Only whole
+    /// segments count: others are not removed.
+    fn too_long(&self, fallback: u64) -> Option<u64> {
+        let sizes = self.log.segment_sizes();
+        let is_before = |size: &SegmentSize| size.last_index.is_some_and(|last| last < fallback);
+        let before = sizes.into_iter().filter(is_before);
+        let mut bytes = 0;
+        let too_many = |size: &SegmentSize| {
+            bytes += size.bytes;
+            bytes > self.bytes_max
+        };
+        before.rev().find(too_many)?.last_index
+    }
+}
+
+/// About how many bytes of the log lie behind an index: all of the segments that hold anything behind it.
+pub(crate) fn bytes_behind(log: &Log, index: Option<u64>) -> u64 {
+    let sizes = log.segment_sizes().into_iter();
+    sizes.filter(|size| size.last_index > index).map(|size| size.bytes).sum()
+}
+
+/// After every checkpoint asks the engine to give up what has to go for its bytes.
+pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
+    loop {
+        let stopped = Box::pin(shared.stop.stopped());
+        match R::select2(stopped, Box::pin(shared.schedule.written())).await {
+            Select2::First(()) => return,
+            Select2::Second(()) => {}
+        }
+        let Some(index) = shared.retention.purge_for_bytes() else { continue };
+        if shared.engine.trigger().purge_log(index).await.is_err() {
+            return;
+        }
+    }
+}
