@@ -21,6 +21,7 @@ use crate::runtime::Runtime;
 use crate::shared::{Shared, VotedLeader};
 use crate::status::Leadership;
 use crate::transport::Transport;
+use crate::voters::Report;
 
 /// How often a leader that has just been elected is looked at until a majority has acknowledged it.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(10);
@@ -184,18 +185,18 @@ fn is_only_voter(me: MemberId, membership: &crate::types::StoredMembership) -> b
 
 /// Keeps [`Voters`](crate::voters::Voters) told.
 fn watch_alone<R: Runtime, T: Transport>(shared: &Shared<R, T>, voted: Option<VotedLeader>) {
-    let leads_in = voted.filter(|leader| shared.is_me(leader.id)).map(|leader| leader.term);
-    let applied = shared.reader.applied().map(|position| position.term);
-    if leads_in.is_none() || applied != leads_in {
+    let leads = voted.filter(|leader| shared.is_me(leader.id));
+    let (Some(VotedLeader { term, .. }), Some(applied)) = (leads, shared.reader.applied()) else {
         shared.voters.leads_not();
         return;
-    }
+    };
     let server = shared.engine.server_metrics();
     let server = server.borrow_watched();
     let (newest, committed) = (&server.membership_config, &server.committed_membership_config);
     match newest.log_id() {
         Some(at) if server.state == ServerState::Leader && newest == committed => {
-            shared.voters.leads(crate::types::position(at), newest.membership());
+            let (membership, position) = (newest.membership(), crate::types::position(at));
+            shared.voters.leads(&Report { term, applied, membership, position });
         }
         Some(_) | None => shared.voters.leads_not(),
     }

@@ -250,7 +250,7 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        self.voters.vote_changed();
+        self.voters.voted(vote);
         wait_for(&self.stop, |done| self.log.save_vote(vote_to_log(vote), done)).await
     }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use kvorum_consensus::{Clock, Lane, ProposeError, ReadBarrierError};
 use kvorum_proto::peer::message::Body;
 use tokio::task::JoinHandle;
 
-use crate::harness::{Cluster, PATIENCE, Plan, TestMember, body_of, put};
+use crate::harness::{Cluster, PATIENCE, Plan, TestMember, body_of, eventually, put};
 
 /// Everyone writes and everyone reads: the revision tells how old a read is.
 struct Register {
@@ -219,4 +220,23 @@ async fn etcd_22214_a_read_that_finds_no_majority_ends() {
     );
     assert!(timed_out, "{ended:?}");
     cluster.stop().await;
+}
+
+/// A member that is alone has nobody to ask, so its reads wait for nothing. On one thread, a round that is needed cannot
+/// be over when it is first looked at.
+#[tokio::test]
+async fn a_member_alone_answers_reads_at_once() {
+    let cluster = Cluster::start(Plan::members(1)).await;
+    let member = cluster.nodes[0].member.clone();
+    let is_served_at_once = || {
+        let barrier = std::pin::pin!(member.read_barrier());
+        barrier.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    eventually("a read without a round", is_served_at_once).await;
+    cluster.nodes[0].put("key", "value").await.expect("a put");
+    assert!(is_served_at_once());
+    assert_eq!(cluster.nodes[0].get("key").await.as_deref(), Some("value"));
+    cluster.stop().await;
+    let stopped = member.read_barrier().await;
+    assert_eq!(stopped, Err(ReadBarrierError::Stopped));
 }
