@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::harness::{Cluster, Plan, body_of, eventually, files_in};
 
 const CHECKPOINTS: &str = "/data/member/checkpoint";
+const WAL: &str = "/data/member/wal";
 
 /// Little log, so that it is purged soon.
 fn small_log(member_count: u64) -> Plan {
@@ -151,15 +152,26 @@ async fn snapshots_and_writes_at_the_same_time() {
 async fn a_member_that_lost_its_state_fetches_it_before_it_takes_part() {
     let mut cluster = Cluster::start(small_log(3)).await;
     let leader = cluster.leader().await;
-    let count = write_past_a_checkpoint(&cluster, "key").await;
     let robbed = cluster.other_than(leader).id;
-    eventually("a checkpoint there", || {
-        !files_in(&cluster.node(robbed).disk, CHECKPOINTS).is_empty()
-    })
-    .await;
+    let mut count = 0;
+    // Until its log alone cannot build its state again.
+    let log_begins = |disk: &FaultyDisk| files_in(disk, WAL).into_iter().next();
+    let before = log_begins(&cluster.node(robbed).disk);
+    while log_begins(&cluster.node(robbed).disk) == before {
+        count = write_past_a_checkpoint(&cluster, "key").await;
+    }
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = requests.clone();
+    cluster.network.set_filter(move |_, _, lane, message| {
+        if lane == Lane::Snapshot && matches!(body_of(message), Body::SnapshotRequest(_)) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    });
     let disk = cluster.take(robbed).stop(&cluster.network).await;
     forget(&disk, CHECKPOINTS);
     cluster.restart(robbed, disk).await;
+    assert_ne!(requests.load(Ordering::Relaxed), 0);
     let node = cluster.node(robbed);
     assert!(node.get("key0").await.is_some());
     assert!(node.get(&format!("key{}", count - 1)).await.is_some());
