@@ -1,6 +1,7 @@
 //! The machine as its users drive it: scripts for what clients can observe, named tests for faults that others had,
 //! and random drivers for what must hold whatever happens.
 
+mod applied_index;
 mod checkpoint;
 mod crash;
 mod determinism;
