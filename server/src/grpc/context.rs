@@ -98,6 +98,11 @@ impl Context {
         self.leadership.borrow().leader
     }
 
+    /// Follows who leads.
+    pub(super) fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
     /// Whether this member has no vote.
     pub(crate) fn is_learner(&self) -> bool {
         let members = self.reader().members();
