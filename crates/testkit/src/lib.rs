@@ -20,6 +20,7 @@
 mod binary;
 mod cluster;
 mod endpoint;
+mod gate;
 mod ports;
 mod process;
 mod register;
@@ -29,6 +30,7 @@ mod wait;
 pub use binary::executable;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use endpoint::Endpoint;
+pub use gate::{Closed, Gate};
 pub use ports::Port;
 pub use process::Process;
 pub use register::{Registers, Report};

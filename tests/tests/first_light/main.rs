@@ -1,11 +1,13 @@
 //! Scenarios over whole members: what clients may rely on, in quiet and while things break.
 
 mod api;
+mod clock;
 
 mod compaction;
 mod deletes;
 mod errors;
 mod kubernetes;
+mod long_reads;
 mod puts;
 mod ranges;
 mod revisions;
@@ -17,6 +19,8 @@ mod bad_input;
 mod failover;
 mod full_disk;
 mod kills;
+mod leaderless;
 mod lifecycle;
 mod power;
 mod rebuild;
+mod unanswered;
