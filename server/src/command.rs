@@ -8,9 +8,11 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
@@ -18,6 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::builder::Builder;
 use crate::config::{self, Config, Invocation};
+use crate::server::Server;
 use crate::{dev, logging, version, wal_tool};
 
 /// How long a member may take to end after a signal. What it acknowledged is on disk, so cutting it short loses nothing.
@@ -99,24 +102,32 @@ async fn serve(config: Config) -> ExitCode {
         },
         name = signals.next() => {
             info!(signal = name, "stopping");
-            end(server.stop()).await
+            end(server).await
         }
     }
 }
 
 /// Waits for an end in order, but not for ever. Further signals change nothing: some supervisors send several at once.
-async fn end<E: std::fmt::Display>(stopping: impl Future<Output = Result<(), E>>) -> ExitCode {
-    match timeout(STOP_TIME_MAX, stopping).await {
+async fn end(server: Server) -> ExitCode {
+    let member = server.member().clone();
+    let mut stopping = pin!(server.stop());
+    match timeout(STOP_TIME_MAX, stopping.as_mut()).await {
         Ok(Ok(())) => {
             info!("stopped");
             ExitCode::SUCCESS
         }
         Ok(Err(error)) => failed(&error.to_string()),
-        Err(_) => {
-            warn!("not everything had ended in time");
-            // Waiting for threads is what took too long.
-            std::process::exit(0)
-        }
+        // Waiting for threads is what took too long, and whoever drops what waits waits too.
+        Err(_) => match member.fatal().now_or_never() {
+            Some(failure) => {
+                failed(&failure.to_string());
+                std::process::exit(1)
+            }
+            None => {
+                warn!("not everything had ended in time");
+                std::process::exit(0)
+            }
+        },
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! No client's load delays a heartbeat, and nothing on the core thread waits for the disk once the member has started.
 //! Whatever ends the member, its parts go in the same order: leadership, client listeners, open requests, consensus,
-//! peer connections, client runtime, workers, the lock on the data directory.
+//! peer connections, client runtime, workers, the lock on the data directory. None of them is waited for for ever: a
+//! thread that hangs in a call to the disk is left behind, with the lock, and the member ends as failed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use kvorum_consensus::FatalError::Hung;
 use kvorum_consensus::{InitialMember, Member, Settings, Start, TransferError};
 use kvorum_disk::{Disk, DiskLock, LockError};
 use kvorum_pool::BufferPool;
@@ -33,7 +35,7 @@ use crate::grpc::{ClientService, Context};
 use crate::listen::{ClientPort, ClientPortLimits};
 use crate::peer::{Acceptor, PeerTransport};
 use crate::socket::{BoundListener, Listener};
-use crate::threads::WorkerThreads;
+use crate::threads::{END_TIME_MAX, WorkerThreads};
 use crate::{CoreMember, attributes};
 
 /// How long a lock may be held by others before it counts as theirs, and how often it is tried.
@@ -96,8 +98,8 @@ pub(crate) fn run(
         }
     };
     let _ = started.send(Ok(running.started()));
-    let ended = core.block_on(running.run_until_stopped(stop));
-    drop(running);
+    core.block_on(running.run_until_stopped(stop));
+    let ended = running.take_apart();
     drop(core);
     ended
 }
@@ -117,8 +119,7 @@ struct Running {
     client_port: JoinSet<()>,
     clients: Option<Runtime>,
     member: CoreMember,
-    _workers: WorkerThreads,
-    _locks: Vec<Box<dyn DiskLock>>,
+    workers: WorkerThreads,
     closing: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
     endpoints: Vec<String>,
@@ -147,7 +148,7 @@ impl Running {
         let prefix = builder.thread_name_prefix.clone();
         let start = start_of(builder, identity, disk, &dirs, transport.clone(), pool);
         let (member, workers) = Member::start(start).await?;
-        let (workers, all_started) = WorkerThreads::start(workers, &prefix);
+        let (workers, all_started) = WorkerThreads::start(workers, &prefix, locks);
         let (closing, is_closing) = watch::channel(false);
         let (ready_sender, ready) = watch::channel(false);
         let endpoints = sockets.client_urls.clone();
@@ -157,8 +158,7 @@ impl Running {
             client_port: JoinSet::new(),
             clients: None,
             member,
-            _workers: workers,
-            _locks: locks,
+            workers,
             closing,
             ready,
             endpoints,
@@ -238,22 +238,14 @@ impl Running {
     }
 
     /// Waits until the member fails or is to stop, then ends it; what remains are threads to join.
-    async fn run_until_stopped(
-        &mut self,
-        mut stop: watch::Receiver<Stop>,
-    ) -> Result<(), FatalError> {
-        let mut fatal = Box::pin(self.member.fatal());
-        let mut failure = tokio::select! {
-            failure = &mut fatal => Some(failure),
-            () = asked(&mut stop, Stop::Gracefully) => None,
-        };
-        if let Some(failure) = &failure {
-            error!(error = %failure, "the member stops");
-        }
-        if failure.is_none() && *stop.borrow() == Stop::Gracefully {
-            tokio::select! {
-                () = self.hand_over_and_drain() => {}
-                () = asked(&mut stop, Stop::Now) => {}
+    async fn run_until_stopped(&mut self, mut stop: watch::Receiver<Stop>) {
+        tokio::select! {
+            failure = self.member.fatal() => error!(error = %failure, "the member stops"),
+            () = asked(&mut stop, Stop::Gracefully) => {
+                tokio::select! {
+                    () = self.hand_over_and_drain(), if *stop.borrow() == Stop::Gracefully => {}
+                    () = asked(&mut stop, Stop::Now) => {}
+                }
             }
         }
         self.closing.send_replace(true);
@@ -261,9 +253,20 @@ impl Running {
         let _ = timeout(ANSWER_TIME_MAX, drained(&mut self.client_port)).await;
         self.client_port.shutdown().await;
         self.peers.shutdown().await;
-        // It may have failed while it stopped.
-        failure = failure.or_else(|| fatal.now_or_never());
-        match failure {
+    }
+
+    /// Ends the threads. Only now it is known how the member ended: the last sync may fail, and a thread may hang.
+    fn take_apart(self) -> Result<(), FatalError> {
+        let Running { peers, client_port, clients, member, workers, .. } = self;
+        drop((peers, client_port));
+        if let Some(clients) = clients {
+            // A request may hang where a worker does.
+            clients.shutdown_timeout(END_TIME_MAX);
+        }
+        if let Err(worker) = workers.join() {
+            member.fail(Hung { worker, time: END_TIME_MAX });
+        }
+        match member.fatal().now_or_never() {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
         }

@@ -18,7 +18,9 @@ type Outcome = Option<Result<(), FatalError>>;
 /// A member running in this process.
 ///
 /// - Dropping it stops the member without a word to its cluster, joins all its threads and closes all its files. That
-///   blocks for as long as a write to the disk may take. [`Server::stop`] is the polite way.
+///   blocks for as long as a write to the disk takes. [`Server::stop`] is the polite way.
+/// - A thread that hangs in a call to the disk for several seconds is not waited for. It keeps the lock on the data
+///   directory for as long as it lives, so that nobody else writes there, and [`Server::wait`] tells of it.
 pub struct Server {
     started: Started,
     thread: CoreThread,
@@ -77,7 +79,7 @@ impl Server {
         }
     }
 
-    /// Waits until the member has ended: well, because it was told to, or with what stopped it.
+    /// Waits until the member has ended: well, because it was told to, or with what stopped it or went wrong as it stopped.
     pub async fn wait(&self) -> Result<(), FatalError> {
         let mut outcome = self.thread.outcome.clone();
         match outcome.wait_for(Option::is_some).await {
@@ -87,7 +89,8 @@ impl Server {
     }
 
     /// Hands over the leadership, lets open requests finish, and ends the member. All threads are joined and all files
-    /// closed when this returns.
+    /// closed when this returns, but for those of a thread that hangs, which is an error. So is a sync that fails at the
+    /// very end.
     pub async fn stop(self) -> Result<(), FatalError> {
         self.thread.stop.send_if_modified(|stop| {
             let is_new = *stop == Stop::No;

@@ -113,7 +113,8 @@ impl Watched {
         }
         let began = late?;
         let time = now.saturating_sub(began);
-        let sightings = before.filter(|before| before.began == began).map_or(0, |b| b.sightings) + 1;
+        let sightings =
+            before.filter(|before| before.began == began).map_or(0, |b| b.sightings) + 1;
         self.late = Some(Late { began, sightings });
         if sightings == 1 {
             let seconds = time.as_secs();

@@ -8,7 +8,7 @@ use kvorum_client::{Client, Config};
 use kvorum_disk::FaultyDisk;
 use kvorum_machine::BackendKind;
 use kvorum_server::config::{InitialCluster, ServerUrl};
-use kvorum_server::{Builder, Server, StartError};
+use kvorum_server::{Builder, FatalError, Server, StartError};
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
@@ -195,12 +195,18 @@ impl Cluster {
 
     /// Ends a member in order and waits for it.
     pub async fn stop(&mut self, member: usize) {
+        self.try_stop(member).await.expect("the member ends well");
+    }
+
+    /// Ends a member in order and waits for it; what it failed at meanwhile, if it runs in this process.
+    pub async fn try_stop(&mut self, member: usize) -> Result<(), FatalError> {
         match std::mem::replace(&mut self.members[member].running, Running::No) {
             Running::No => panic!("member {member} is dead already"),
-            Running::InProcess(server) => server.stop().await.expect("the member ends well"),
+            Running::InProcess(server) => server.stop().await,
             Running::Process(mut process) => {
                 let (status, _) = process.terminate();
                 assert!(status.success(), "{status}\n{}", process.last_log_lines());
+                Ok(())
             }
         }
     }

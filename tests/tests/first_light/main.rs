@@ -18,6 +18,7 @@ mod txns;
 mod bad_input;
 mod failover;
 mod full_disk;
+mod hanging;
 mod kills;
 mod leaderless;
 mod lifecycle;
