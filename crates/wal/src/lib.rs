@@ -27,6 +27,8 @@
 //! - **A failure is final.** After a write or sync that failed, every later call is answered with that failure.
 //! - **A full disk is no failure.** If there is no room for the next segment, [`Log::is_full`] says so, what waits goes on
 //!   waiting, and it is tried again.
+//! - **Votes have room when entries have none.** Who asks [`Log::promise`] before each append never finds a vote stuck
+//!   behind it: a reserve at the end of the last segment is not promised.
 //! - **Every queue is bounded**, by [`Options`].
 //!
 //! The layout of the files is in `docs/formats/wal.md`.
@@ -49,6 +51,7 @@ mod reader;
 mod record;
 mod recovery;
 mod replay;
+mod room;
 mod search;
 mod segment;
 mod state;
@@ -72,6 +75,7 @@ pub use queue::Done;
 pub use reader::{Reader, Reply};
 pub use record::ENTRY_BYTES_MAX;
 pub use recovery::{Recovered, TornTail, Wal, open};
+pub use room::{Promise, Room};
 pub use state::Wake;
 pub use stats::WalStats;
 pub use writer::{Writer, Written};

@@ -13,6 +13,7 @@ use crate::places::SegmentSize;
 use crate::queue::{Done, Unit, Work, entry_record};
 use crate::reader::{self, ReadRequest, Reply};
 use crate::record::{ENTRY_BYTES_MAX, Record};
+use crate::room::{self, Room};
 use crate::state::{Shared, State, Wake};
 use crate::stats::WalStats;
 
@@ -63,6 +64,12 @@ impl Log {
         let was_empty = state.queue.is_empty();
         state.queue.push_entries(entries, self.shared.options.batch_bytes, done);
         self.wake_writer(state, was_empty);
+    }
+
+    /// Asks for room for entries that are about to be appended: how many, and how many bytes their payloads have together.
+    /// What is appended without a promise may have to wait for room, and so do the votes behind it.
+    pub fn promise(&self, entry_count: usize, payload_bytes: usize) -> Room {
+        room::promise(&self.shared, entry_count, payload_bytes)
     }
 
     /// Remembers a vote.

@@ -8,6 +8,8 @@ const TAIL_BYTES: usize = 32 * 1024 * 1024;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How many bytes may wait to be written unless set otherwise.
 const QUEUE_BYTES: usize = 256 * 1024 * 1024;
+/// How many bytes no room is promised for unless set otherwise.
+const RESERVE_BYTES: u64 = 1024 * 1024;
 /// How many reads from disk may wait unless set otherwise.
 const READS_WAITING: usize = 256;
 
@@ -23,6 +25,9 @@ pub struct Options {
     /// What may wait to be written. An append beyond it is refused with [`std::io::ErrorKind::ResourceBusy`], unless
     /// nothing waits. Callers bound what they have outstanding well below it.
     pub queue_bytes: usize,
+    /// How many bytes at the end of the last segment are kept for votes and the like while the disk is full, an eighth of a
+    /// segment at most: [`crate::Log::promise`] promises no room in them.
+    pub reserve_bytes: u64,
     /// How many reads may wait for the disk. One more is refused with [`std::io::ErrorKind::ResourceBusy`].
     pub reads_waiting: usize,
 }
@@ -34,6 +39,7 @@ impl Default for Options {
             tail_bytes: TAIL_BYTES,
             batch_bytes: BATCH_BYTES,
             queue_bytes: QUEUE_BYTES,
+            reserve_bytes: RESERVE_BYTES,
             reads_waiting: READS_WAITING,
         }
     }

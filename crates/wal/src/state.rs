@@ -11,6 +11,7 @@ use crate::facts::Facts;
 use crate::places::{Places, SegmentFile};
 use crate::queue::{Queue, Unit};
 use crate::reader::ReadRequest;
+use crate::room::Space;
 use crate::tail::Tail;
 use crate::terms::Terms;
 use crate::{Options, WalStats};
@@ -52,6 +53,8 @@ pub struct State {
     pub retired: VecDeque<SegmentFile>,
     /// Whether there is no room for another segment.
     pub is_full: bool,
+    /// How much room there is in the segments that exist.
+    pub space: Space,
     pub failure: Option<Failure>,
     /// What was counted; the figures that are states are filled in when they are asked for.
     pub counted: WalStats,

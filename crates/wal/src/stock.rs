@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::identity::Identity;
 use crate::places::SegmentFile;
-use crate::segment::{self, SegmentHeader};
+use crate::segment::{self, FIRST_RECORD_OFFSET, SegmentHeader};
 use crate::state::Shared;
 
 /// Makes and removes segment files. Whoever comes first does it: the reader's thread, or the writer's when it must.
@@ -88,6 +88,8 @@ impl Stock {
         {
             return Ok(None);
         }
+        // From here on it is the writer's to say how much room there is in it.
+        self.shared.lock().space.next = 0;
         Ok(next.prepared.take())
     }
 
@@ -125,7 +127,9 @@ impl Stock {
         if let Some(file) = file {
             next.prepared = Some(Prepared { file, capacity: bytes });
             next.segment += 1;
-            self.shared.lock().counted.segments_made += 1;
+            let mut state = self.shared.lock();
+            state.space.next = bytes.saturating_sub(FIRST_RECORD_OFFSET);
+            state.counted.segments_made += 1;
         }
         Ok(is_made)
     }

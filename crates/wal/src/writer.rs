@@ -65,7 +65,10 @@ impl Writer {
         let Start { active, offset, batch, written } = start;
         let encoder = Encoder::default();
         // A segment that has no records yet when the log is opened is the first one.
-        Writer { shared, stock, active, offset, previous_end: 0, batch, written, encoder }
+        let writer =
+            Writer { shared, stock, active, offset, previous_end: 0, batch, written, encoder };
+        writer.note_space(&mut writer.shared.lock());
+        writer
     }
 
     /// Writes and syncs one batch of what waits, reports it in the order of submission, and keeps up the segments when
@@ -95,6 +98,7 @@ impl Writer {
         }
         if self.offset == FIRST_RECORD_OFFSET {
             let extended = self.stock.extend(&mut self.active, FIRST_RECORD_OFFSET + needed);
+            self.note_space(&mut self.shared.lock());
             return extended
                 .map_err(|error| self.fail("a segment could not be made longer", &error));
         }
@@ -104,6 +108,7 @@ impl Writer {
         self.active = next;
         self.previous_end = self.offset;
         self.offset = FIRST_RECORD_OFFSET;
+        self.note_space(&mut self.shared.lock());
         self.shared.wake_reader();
         Ok(true)
     }
@@ -115,6 +120,9 @@ impl Writer {
             let batch_bytes_max = self.shared.options.batch_bytes;
             let units =
                 state.queue.take(room.saturating_sub(BATCH_OVERHEAD_BYTES), batch_bytes_max);
+            // They no longer wait, and do not yet stand in the segment.
+            let bytes = units.iter().map(|unit| unit.bytes).sum::<usize>() + BATCH_OVERHEAD_BYTES;
+            state.space.active = state.space.active.saturating_sub(bytes as u64);
             (units, state.facts.committed)
         };
         let start = self.offset;
@@ -186,12 +194,18 @@ impl Writer {
         let kept = state.truncating.iter().min().copied().unwrap_or(u64::MAX);
         state.durable_end = state.durable_end.min(kept);
         state.places.set_end(self.offset);
+        self.note_space(&mut state);
         let keep_from = state.durable_end;
         state.tail.evict(self.shared.options.tail_bytes, keep_from);
         state.counted.batches += u64::from(self.encoder.records() > 0);
         state.counted.records += self.encoder.records();
         state.counted.bytes_written += self.encoder.bytes();
         state.queue.is_empty()
+    }
+
+    /// Says how much room is left in the segment.
+    fn note_space(&self, state: &mut State) {
+        state.space.active = self.active.capacity.saturating_sub(self.offset);
     }
 
     /// Gives the payloads back to whom they came from: the tail outlives them by far, and must not keep a whole buffer
