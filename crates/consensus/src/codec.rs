@@ -187,7 +187,9 @@ pub(crate) fn entry_from_parts(
 ) -> Result<Entry, CodecError> {
     let payload = match u8::try_from(kind) {
         Ok(ENTRY_BLANK) => Payload::Blank,
-        Ok(ENTRY_COMMANDS) => Payload::Commands(Proposal { entry: payload, ticket: None }),
+        Ok(ENTRY_COMMANDS) => {
+            Payload::Commands(Proposal { entry: payload, ticket: None, room: None })
+        }
         Ok(ENTRY_MEMBERSHIP) => Payload::Membership(membership::decode(payload)?.into()),
         _ => return Err(CodecError::UnknownKind(kind)),
     };
@@ -284,7 +286,7 @@ mod tests {
     }
 
     fn commands(bytes: Vec<u8>) -> Payload {
-        Payload::Commands(Proposal { entry: bytes.into(), ticket: None })
+        Payload::Commands(Proposal { entry: bytes.into(), ticket: None, room: None })
     }
 
     fn request() -> Request {

@@ -11,6 +11,7 @@
 //!   reads -> rounds -> engine             linearizable reads
 //!   serve, install                        what other members ask
 //!   network, calls, peers                 what is asked of other members
+//!   room                                  room in the log, before entries go to the engine
 //!   log, state_machine                    the engine's doors to write-ahead log and state
 //!   retention                             how much of the log stays
 //!   applier, checkpoints, work            what runs on workers
@@ -32,6 +33,7 @@ mod worker;
 mod proposals;
 mod proposer;
 mod reads;
+mod room;
 mod rounds;
 mod ticket;
 

@@ -270,7 +270,7 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut tickets = Vec::new();
+        let (mut tickets, mut rooms) = (Vec::new(), Vec::new());
         let mut log_entries = Vec::new();
         for entry in entries {
             let position = entry.position();
@@ -278,6 +278,7 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
             match entry.payload {
                 Payload::Commands(proposal) => {
                     tickets.extend(proposal.ticket.map(|ticket| (ticket, position)));
+                    rooms.extend(proposal.room);
                 }
                 Payload::Membership(membership) => self.voters.appended(position, &membership),
                 Payload::Blank => {}
@@ -290,6 +291,8 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
             callback.io_completed(done);
         };
         self.log.append(log_entries, Box::new(done));
+        // What was kept for the entries is theirs now.
+        drop(rooms);
         for (ticket, position) in tickets {
             ticket.appended(position);
         }

@@ -12,6 +12,7 @@ use crate::calls::CallError;
 use crate::codec;
 use crate::errors::ProposeError;
 use crate::proposals::{Cut, Slot};
+use crate::room::{self, NoRoom};
 use crate::runtime::{Runtime, spawn};
 use crate::shared::{Shared, VotedLeader};
 use crate::ticket::Ticket;
@@ -73,6 +74,11 @@ async fn wait<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Result<(), Sto
 async fn propose_here<R: Runtime, T: Transport>(shared: &Shared<R, T>, term: u64, cut: Cut) {
     let ticket = Arc::new(Ticket::new(shared.proposals.clone(), cut.parts));
     let slot = Slot::new(shared.proposals.clone());
+    let room = match room::for_proposal(shared, cut.entry.len()).await {
+        Ok(room) => room,
+        Err(NoRoom::Full) => return ticket.refused_for_space(),
+        Err(NoRoom::Busy) => return ticket.refused(),
+    };
     let refused = ticket.clone();
     // The slot is free when the entry is applied, refused or lost.
     let completion = Completion::new(move |result: Result<_, ClientWriteError<_>>| {
@@ -81,7 +87,8 @@ async fn propose_here<R: Runtime, T: Transport>(shared: &Shared<R, T>, term: u64
         }
         drop(slot);
     });
-    let proposal = Proposal { entry: cut.entry, ticket: Some(ticket) };
+    let room = Some(Arc::new(room));
+    let proposal = Proposal { entry: cut.entry, ticket: Some(ticket), room };
     let write = shared.engine.write(proposal);
     let write = write.with_leader(CommittedLeaderId::new(term)).responder(completion);
     // An engine that has stopped answers nobody: those who wait learn it from the member's stop.

@@ -14,6 +14,7 @@ use tokio::task::coop::unconstrained;
 
 use crate::codec::{self, CodecError};
 use crate::install::serve_snapshots;
+use crate::room;
 use crate::runtime::{Runtime, spawn};
 use crate::shared::Shared;
 use crate::ticket::{Forwarded, Refusal};
@@ -65,7 +66,9 @@ async fn serve_appends<R: Runtime, T: Transport>(
                 Err(error) => return warn_unreadable(from, &error),
             };
             let appended = match feed(shared, append).await {
-                Ok(appended) => appended,
+                Ok(Some(appended)) => appended,
+                // Closed without an answer: the other side tries again.
+                Ok(None) => return,
                 Err(error) => return warn_unreadable(from, &error),
             };
             if pending_tx.send((id, appended)).await.is_err() {
@@ -89,12 +92,16 @@ fn warn_unreadable(from: MemberId, error: &CodecError) {
     tracing::warn!(%from, %error, "a peer's message cannot be read");
 }
 
-/// Hands an append to the engine, in the order of the calls, and gives what will be its answer.
+/// Hands an append to the engine, in the order of the calls, and gives what will be its answer; none if there is no room
+/// for it.
 async fn feed<R: Runtime, T: Transport>(
     shared: &Arc<Shared<R, T>>,
     append: peer::AppendRequest,
-) -> Result<Appended<R>, CodecError> {
-    let request = codec::append_from_wire::<R>(append)?;
+) -> Result<Option<Appended<R>>, CodecError> {
+    let mut request = codec::append_from_wire::<R>(append)?;
+    if !room::for_entries(shared, &mut request.entries).await {
+        return Ok(None);
+    }
     let on_its_way = shared.feed.clone().read_owned().await;
     let engine = shared.engine.clone();
     let mut appended: Appended<R> = Box::pin(async move {
@@ -109,10 +116,10 @@ async fn feed<R: Runtime, T: Transport>(
         Poll::Ready(pin!(unconstrained(appended.as_mut())).poll(context))
     })
     .await;
-    Ok(match first {
+    Ok(Some(match first {
         Poll::Ready(response) => ready(response).boxed(),
         Poll::Pending => appended,
-    })
+    }))
 }
 
 fn append_reply<R: Runtime, T: Transport>(

@@ -6,6 +6,7 @@ use kvorum_types::Position;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::errors::ProposeError;
 use crate::proposals::Proposals;
 
 /// What a leader tells a follower about an entry the follower sent it.
@@ -57,7 +58,16 @@ impl Ticket {
         tell(parts.forwarded, Forwarded::Appended(position));
     }
 
-    /// The engine refused the entry before it came to the log.
+    /// The disk has no room for the entry.
+    pub(crate) fn refused_for_space(&self) {
+        let Some(parts) = self.parts.lock().take() else { return };
+        for sequence in parts.own {
+            self.proposals.refused(sequence, &ProposeError::NoSpace);
+        }
+        tell(parts.forwarded, Forwarded::NotAppended(Refusal::NoSpace));
+    }
+
+    /// The engine refused the entry before it came to the log, or it was not even asked.
     pub(crate) fn refused(&self) {
         let Some(parts) = self.parts.lock().take() else { return };
         self.proposals.not_appended(&parts.own);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvorum_types::{MemberId, Position};
+use kvorum_wal::Promise;
 use openraft::RaftTypeConfig;
 use openraft::entry::{RaftEntry, RaftPayload};
 use openraft::impls::{BoxedErrorSource, InlineBatch};
@@ -110,6 +111,8 @@ pub(crate) struct Proposal {
     pub(crate) entry: Bytes,
     /// Who wants to know where in the log it went; none for an entry that was read or received.
     pub(crate) ticket: Option<Arc<Ticket>>,
+    /// Room in this member's log, kept until this is appended; none for an entry that was read.
+    pub(crate) room: Option<Arc<Promise>>,
 }
 
 impl fmt::Debug for Proposal {

@@ -46,12 +46,21 @@ impl Work {
 
     pub(crate) fn reader(&self, mut reader: Reader) -> BoxStep {
         let (stop, log) = (self.stop.clone(), self.log.clone());
+        let mut was_full = false;
         Box::new(move || {
-            if reader.step() {
+            let did_something = reader.step();
+            let is_full = log.is_full();
+            match (was_full, is_full) {
+                (false, true) => tracing::warn!("the disk has no room for more of the log"),
+                (true, false) => tracing::info!("the disk has room for the log again"),
+                (false, false) | (true, true) => {}
+            }
+            was_full = is_full;
+            if did_something {
                 Step::Again
             } else if stop.are_workers_stopped() {
                 Step::Stopped
-            } else if log.is_full() {
+            } else if is_full {
                 // It is this worker that found no room for the next segment, and no write will come to wake another.
                 Step::Wait(Some(FULL_INTERVAL))
             } else {

@@ -3,6 +3,7 @@
 mod appends;
 mod doubt;
 mod fallback;
+mod full_disk;
 mod harness;
 mod leadership;
 mod reads;
