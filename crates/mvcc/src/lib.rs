@@ -19,6 +19,8 @@
 //! Nothing in a published state is ever changed, so that a [`View`] needs no lock: it holds one state and reads it for
 //! as long as it likes. What a compaction makes superfluous is freed when no view holds it any more.
 //!
+//! A [`Follower`] reads changes as they are published, each of them once, although compactions go on.
+//!
 //! # What is not done here
 //!
 //! Durability: a backend is a working copy. The caller has a log and checkpoints, tells the [`Maintainer`] up to where
@@ -50,6 +52,7 @@ mod txn;
 mod view;
 
 mod engine;
+mod follow;
 mod loader;
 mod maintainer;
 mod open;
@@ -60,6 +63,7 @@ pub use backend::{Backend, BlockKey, MemBackend, SledBackend};
 pub use changes::{Change, Changes};
 pub use error::{BackendError, OpenError, ReadError, RestoreError, StoreError};
 pub use export::Export;
+pub use follow::Follower;
 pub use hash::HashResult;
 pub use maintainer::{Maintained, Maintainer};
 pub use open::{Meta, Opened, create, open};

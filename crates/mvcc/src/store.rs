@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::engine::{Engine, Mark};
 use crate::error::ReadError;
+use crate::follow::{Follower, Followers};
 use crate::maintainer::Core;
 use crate::open::Opened;
 use crate::state::State;
@@ -17,7 +18,7 @@ use crate::txn::WriteTxn;
 use crate::view::View;
 use crate::writer::Writer;
 
-/// Rung when the maintainer has something to do.
+/// Rung when there is something to do.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// How many publishes may pass without bytes before the maintainer is rung nonetheless.
@@ -28,6 +29,7 @@ pub(crate) struct Hub {
     pub engine: ArcSwap<Engine>,
     /// The maintainer's part of an adopted store, until the maintainer picks it up.
     pub adopted: Mutex<Option<Core>>,
+    pub followers: Followers,
     wake: ArcSwapOption<Wake>,
 }
 
@@ -36,6 +38,7 @@ impl Hub {
         Hub {
             engine: ArcSwap::new(engine),
             adopted: Mutex::new(None),
+            followers: Followers::new(),
             wake: ArcSwapOption::empty(),
         }
     }
@@ -119,6 +122,8 @@ impl Store {
         self.batch();
         let Some(Batch { mut writer, base }) = self.batch.take() else { return };
         let mut pending = writer.take_pending();
+        let was_compacted = writer.compact_revision > self.compact_revision;
+        let cut = was_compacted.then(|| self.hub.followers.cut());
         let state = self.engine.update(|before| {
             let mut tail = before.tail.clone();
             tail.push(pending.drain(..));
@@ -132,7 +137,12 @@ impl Store {
                 compact_revision: writer.compact_revision,
             }
         });
-        let was_compacted = writer.compact_revision > self.compact_revision;
+        if cut.is_some() {
+            let compact_revision = self.compact_revision;
+            let uncut = State { compact_revision, ..State::clone(&state) };
+            self.hub.followers.keep(&View::new(Arc::new(uncut)));
+        }
+        drop(cut);
         (self.revision, self.compact_revision) = (writer.revision, writer.compact_revision);
         self.publish_count += 1;
         self.engine.push_mark(Mark {
@@ -155,6 +165,7 @@ impl Store {
         {
             self.hub.ring();
         }
+        self.hub.followers.ring();
     }
 
     /// The revision of the last committed transaction, published or not.
@@ -177,13 +188,17 @@ impl Store {
     pub fn adopt(&mut self, fresh: Opened) {
         let Opened { store, maintainer, meta: _ } = fresh;
         *self.hub.adopted.lock() = Some(maintainer.into_core());
+        let cut = self.hub.followers.cut();
+        self.hub.followers.keep(&View::new(self.engine.state()));
         self.hub.engine.store(store.engine.clone());
+        drop(cut);
         self.batch = None;
         self.revision = store.revision;
         self.compact_revision = store.compact_revision;
         self.publish_count = store.publish_count;
         self.engine = store.engine.clone();
         self.hub.ring();
+        self.hub.followers.ring();
     }
 
     /// Sets what is rung when there is work for the maintainer.
@@ -208,6 +223,11 @@ impl StoreReader {
     /// Pins what is published now.
     pub fn view(&self) -> View {
         View::new(self.hub.engine.load().state())
+    }
+
+    /// Follows what is published from now on. `ring` is called after every publish, by the writer: it must be cheap.
+    pub fn follow(&self, ring: Wake) -> Follower {
+        Follower::new(self.hub.clone(), ring)
     }
 
     /// The newest published revision.

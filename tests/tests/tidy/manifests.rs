@@ -76,7 +76,7 @@ const TESTING: &[&str] = &[
 ];
 
 /// Every package of the workspace, lowest first.
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 13] = [
     Package { folder: "crates/types", workspace: &[], layers: &[CORE] },
     Package { folder: "crates/proto", workspace: &["types"], layers: &[CORE, PROTOBUF] },
     Package { folder: "crates/pool", workspace: &[], layers: &[CORE, &["object-pool"]] },
@@ -86,6 +86,11 @@ const PACKAGES: [Package; 12] = [
         folder: "crates/mvcc",
         workspace: &["types"],
         layers: &[CORE, &["arc-swap", "sled"]],
+    },
+    Package {
+        folder: "crates/watch",
+        workspace: &["mvcc", "proto", "types"],
+        layers: &[CORE, &["prost"]],
     },
     Package {
         folder: "crates/machine",
@@ -99,7 +104,17 @@ const PACKAGES: [Package; 12] = [
     },
     Package {
         folder: "server",
-        workspace: &["consensus", "disk", "machine", "mvcc", "pool", "proto", "types", "wal"],
+        workspace: &[
+            "consensus",
+            "disk",
+            "machine",
+            "mvcc",
+            "pool",
+            "proto",
+            "types",
+            "wal",
+            "watch",
+        ],
         layers: &[CORE, RUNTIME, PROTOBUF, SERVER],
     },
     Package {

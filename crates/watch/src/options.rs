@@ -1,0 +1,51 @@
+//! The hub's limits.
+
+use std::time::Duration;
+
+/// The limits of one hub. The defaults are the ones to run with; tests make them small.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many bytes may be queued for a stream before its watchers are blocked. What is queued last may exceed it, so
+    /// that a stream holds at most this much and one response more.
+    pub queue_bytes_max: usize,
+    /// How many revisions one response tells of at most.
+    pub revisions_per_response_max: usize,
+    /// A response that tells of more than one revision is not larger than this.
+    pub response_bytes_max: usize,
+    /// About how many bytes of changes one step reads: more only where a single revision is larger.
+    pub step_bytes_max: usize,
+    /// How many requests one step answers.
+    pub step_requests_max: usize,
+    /// How many watchers catch up together in one step.
+    pub catch_up_watchers_max: usize,
+    /// How long a watcher that wants progress notifications hears nothing before it gets one. Up to a tenth is added, by
+    /// the stream's number, so that streams do not have theirs all at once.
+    pub progress_interval: Duration,
+    /// A response larger than this is split for a watcher that allows it.
+    pub fragment_bytes: usize,
+    /// How many streams there may be; more are refused.
+    pub streams_max: usize,
+    /// How many watchers a stream may have; a further one is refused by its reply.
+    pub watchers_per_stream_max: usize,
+    /// How many requests of a stream may wait to be answered: see [`Stream::has_room`](crate::Stream::has_room). At
+    /// twice as many the stream is ended.
+    pub requests_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            queue_bytes_max: 1 << 20,
+            revisions_per_response_max: 1000,
+            response_bytes_max: 512 << 10,
+            step_bytes_max: 256 << 10,
+            step_requests_max: 256,
+            catch_up_watchers_max: 512,
+            progress_interval: Duration::from_secs(600),
+            fragment_bytes: 2 << 20,
+            streams_max: 100_000,
+            watchers_per_stream_max: 1_000_000,
+            requests_max: 4096,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One subscription, and the hub's part of a stream.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::run::Variant;
+use crate::stream::StreamEnd;
+
+/// One subscription.
+///
+/// - Everything in its range below `next_revision` has been queued, or is not wanted.
+/// - Synced: everything up to the hub's revision has been queued, whatever `next_revision` says. Else `next_revision` is
+///   not beyond the hub's revision.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    pub stream: u32,
+    pub range: u32,
+    pub watch_id: i64,
+    pub next_revision: i64,
+    /// No progress is told before the hub has come this far: the start revision, or what was current for "from now".
+    pub progress_revision: i64,
+    pub state: State,
+    pub variant: Variant,
+    pub may_fragment: bool,
+    pub wants_progress: bool,
+    /// Events were queued since progress was last told, or could have been.
+    pub was_told: bool,
+}
+
+/// What a watcher is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum State {
+    /// Gets what happens as it happens. `place` is its place among the synced watchers of its range.
+    Synced { place: u32 },
+    /// Is told what happened from its next revision on.
+    CatchingUp,
+    /// Is told the state that there was when it was created.
+    Listing,
+    /// Its stream's queue is full. Nothing is read for it until there is room.
+    Blocked,
+}
+
+/// How far a watcher has been told the state.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub revision: i64,
+    /// The first key not yet told.
+    pub from: Bytes,
+    /// How many keys to read next.
+    pub page: usize,
+}
+
+/// The hub's part of a stream.
+#[derive(Debug)]
+pub(crate) struct StreamState {
+    pub end: Arc<StreamEnd>,
+    pub watchers: BTreeMap<i64, u32>,
+    /// The next watch id to try.
+    pub next_id: i64,
+    /// How many watchers are not synced.
+    pub unsynced_count: usize,
+    /// The watchers that wait for room in the queue.
+    pub blocked: BTreeSet<u32>,
+    pub asked: Option<Asked>,
+    /// How many watchers want progress, and when they are due.
+    pub progress_count: usize,
+    pub progress_due: Option<Duration>,
+    pub is_closing: bool,
+}
+
+/// A client wants to know how far it was told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// What was published when it asked.
+    pub at: i64,
+    /// Not worth looking before the hub has come this far.
+    pub not_before: i64,
+}
+
+impl StreamState {
+    pub fn new(end: Arc<StreamEnd>) -> StreamState {
+        StreamState {
+            end,
+            watchers: BTreeMap::new(),
+            next_id: 0,
+            unsynced_count: 0,
+            blocked: BTreeSet::new(),
+            asked: None,
+            progress_count: 0,
+            progress_due: None,
+            is_closing: false,
+        }
+    }
+
+    /// A watch id that is free. They only go up, so that one is not soon used for another watcher.
+    pub fn free_id(&mut self) -> i64 {
+        while self.watchers.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        self.next_id += 1;
+        self.next_id - 1
+    }
+}
