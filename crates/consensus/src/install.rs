@@ -1,11 +1,14 @@
 //! Installing a snapshot that another member sent.
 //!
 //! The engine forgets the positions of the entries a snapshot covers as soon as it decides to install it, but installs it
-//! only when everything queued before has been carried out. If the queue is stuck at that moment (a new leader's first
-//! append waits for an older one to become durable), the engine still hands out entries to apply, looks for the position
-//! of the first of them, does not find it, and panics: openraft issue 2116. So a snapshot is only handed to the engine
-//! when its queue is empty: one at a time, with no append on its way in, all that was accepted durable, all that is
-//! committed applied.
+//! only when everything queued before has been carried out. Deciding on a second snapshot while the first is still being
+//! installed takes away positions that it then looks for, and it panics: openraft issue 2116, reproduced as decision 0002
+//! tells. So a snapshot is only handed to the engine when its queue is empty: one at a time, with no append on its way
+//! in, all that was accepted durable, all that is committed applied.
+//!
+//! Nor is one handed over that brings nothing new, because the log holds its last entry already, though it is not known
+//! to be committed: the engine would take the end of its log for the end of the snapshot, and leave the entries between
+//! unapplied until the next append.
 
 use std::io;
 use std::sync::Arc;
@@ -87,14 +90,25 @@ async fn install<R: Runtime, T: Transport>(
     let _alone = shared.feed.write().await;
     let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
     R::timeout(QUIET_TIMEOUT, quiet(shared)).await.map_err(timed_out)?;
+    if shared.log.term_at(checkpoint.position().index) == Some(checkpoint.position().term)
+        && current_vote(shared).await.as_ref() == Some(&vote)
+    {
+        tracing::info!(position = %checkpoint.position(), "the log holds what the snapshot brings");
+        return Ok(vote);
+    }
     let meta = snapshot_meta(checkpoint.position(), checkpoint.membership())?;
     let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(checkpoint) };
     let installed = shared.engine.install_full_snapshot(vote, snapshot).await;
     installed.map(|response| response.vote).map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// Waits until everything committed here is applied. That everything accepted is durable follows from the lock the caller
-/// holds: an append gives its share back when the engine has answered it, and it answers when it is durable.
+/// The engine's vote; none if it has stopped.
+async fn current_vote<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Option<Vote> {
+    shared.engine.with_raft_state(|state| *state.vote_ref()).await.ok()
+}
+
+/// Waits until everything accepted here is durable and everything committed is applied. No append comes meanwhile: the
+/// caller holds the lock. One whose connection broke has given its share of it back, and may still be written.
 async fn quiet<R: Runtime, T: Transport>(shared: &Shared<R, T>) {
     loop {
         // Goes through the engine's queue, and so waits for what is in front of it.
@@ -102,7 +116,8 @@ async fn quiet<R: Runtime, T: Transport>(shared: &Shared<R, T>) {
         let Ok(committed) = seen else { return };
         let metrics = shared.engine.metrics();
         let applied = metrics.borrow_watched().last_applied;
-        if applied >= committed {
+        let is_durable = shared.log.durable_index() >= shared.log.last().map(|last| last.index);
+        if is_durable && applied >= committed {
             return;
         }
         R::sleep(QUIET_INTERVAL).await;

@@ -5,6 +5,7 @@ mod doubt;
 mod fallback;
 mod full_disk;
 mod harness;
+mod installs;
 mod leadership;
 mod reads;
 mod snapshots;
