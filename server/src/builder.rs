@@ -12,6 +12,7 @@ use kvorum_machine::BackendKind;
 
 use crate::config::{
     ClusterState, Config, InitialCluster, Limits, LogFormat, LogLevel, LogOptions, ServerUrl,
+    WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
 };
 use crate::failure::StartError;
 use crate::server::Server;
@@ -60,6 +61,7 @@ impl Builder {
             election_timeout: Duration::from_millis(1000),
             snapshot_catchup_entries: 5000,
             limits: Limits::default(),
+            watch_progress_notify_interval: WATCH_PROGRESS_INTERVAL,
             log: LogOptions { level: LogLevel::Info, format: LogFormat::Json },
             unsafe_no_fsync: false,
         };
@@ -226,6 +228,13 @@ impl Builder {
     /// What a client may ask for at once.
     pub fn limits(mut self, limits: Limits) -> Builder {
         self.config.limits = limits;
+        self
+    }
+
+    /// How long a watcher that asked for progress notifications hears nothing before it gets one: at least
+    /// [`WATCH_PROGRESS_INTERVAL_MIN`].
+    pub fn watch_progress_notify_interval(mut self, interval: Duration) -> Builder {
+        self.config.watch_progress_notify_interval = interval.max(WATCH_PROGRESS_INTERVAL_MIN);
         self
     }
 

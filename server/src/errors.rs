@@ -26,6 +26,9 @@ pub(crate) enum CallError {
     /// A health check of a service that does not exist.
     #[error("unknown service")]
     HealthUnknown,
+    /// As many watch streams are open as may be.
+    #[error("etcdserver: too many watch streams")]
+    TooManyWatchStreams,
     /// The deadline that the client set has passed.
     #[error("context deadline exceeded")]
     DeadlineExceeded,
@@ -105,7 +108,8 @@ impl CallError {
             | CallError::Message(MessageError::Compressed(_)) => Code::Unimplemented,
             CallError::HealthUnknown => Code::NotFound,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
-            CallError::Message(
+            CallError::TooManyWatchStreams
+            | CallError::Message(
                 MessageError::ReceivedTooLarge { .. } | MessageError::ReplyTooLarge { .. },
             ) => Code::ResourceExhausted,
             CallError::Message(MessageError::ConnectionFailed) => Code::Unavailable,
@@ -264,12 +268,13 @@ mod tests {
     #[test]
     fn what_calls_are_refused_with_before_a_handler_sees_them_is_etcds_too() {
         use EtcdError as E;
-        let cases: [(CallError, i32, &str); 11] = [
+        let cases: [(CallError, i32, &str); 12] = [
             (E::InvalidClientApiVersion.into(), 3, "etcdserver: invalid client api version"),
             (E::NoLeader.into(), 14, "etcdserver: no leader"),
             (E::NotSupportedForLearner.into(), 9, "etcdserver: rpc not supported for learner"),
             (E::RequestTooLarge.into(), 3, "etcdserver: request is too large"),
             (E::RequestTooManyRequests.into(), 2, "etcdserver: too many requests"),
+            (CallError::TooManyWatchStreams, 8, "etcdserver: too many watch streams"),
             (CallError::DeadlineExceeded, 4, "context deadline exceeded"),
             (
                 MessageError::ReceivedTooLarge { bytes: 9, bytes_max: 8 }.into(),

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! kvorum-core    one tokio runtime on one thread: consensus, peer connections, this module
-//! <worker>       one thread for each of the consensus crate's workers: log, state, checkpoints
+//! <worker>       one thread for each of the consensus crate's workers: log, state, checkpoints; and one for watches
 //! kvorum-client  a tokio runtime on as many threads as there are cores: client connections, requests
 //! ```
 //!
 //! No client's load delays a heartbeat, and nothing on the core thread waits for the disk once the member has started.
-//! Whatever ends the member, its parts go in the same order: leadership, client listeners, open requests, consensus,
-//! peer connections, client runtime, workers, the lock on the data directory. None of them is waited for for ever: a
-//! thread that hangs in a call to the disk is left behind, with the lock, and the member ends as failed.
+//! Whatever ends the member, its parts go in the same order: leadership, client listeners, watches, open requests,
+//! consensus, peer connections, client runtime, workers, the lock on the data directory. None of them is waited for for
+//! ever: a thread that hangs in a call to the disk is left behind, with the lock, and the member ends as failed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use tracing::{error, info, warn};
 use crate::builder::Builder;
 use crate::config::{ClusterState, Config, InitialCluster, ServerUrl};
 use crate::failure::{FatalError, StartError};
-use crate::grpc::{ClientService, Context};
+use crate::grpc::{ClientService, Context, Watches};
 use crate::listen::{ClientPort, ClientPortLimits};
 use crate::peer::{Acceptor, PeerTransport};
 use crate::socket::{BoundListener, Listener};
@@ -75,6 +75,7 @@ pub(crate) struct Started {
     pub(crate) endpoints: Vec<String>,
     pub(crate) peer_urls: Vec<String>,
     pub(crate) member: CoreMember,
+    pub(crate) hub: kvorum_watch::Hub,
     /// Becomes true once; see [`attributes::publish`].
     pub(crate) ready: watch::Receiver<bool>,
 }
@@ -119,6 +120,7 @@ struct Running {
     client_port: JoinSet<()>,
     clients: Option<Runtime>,
     member: CoreMember,
+    watches: Watches,
     workers: WorkerThreads,
     closing: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
@@ -147,7 +149,9 @@ impl Running {
         };
         let prefix = builder.thread_name_prefix.clone();
         let start = start_of(builder, identity, disk, &dirs, transport.clone(), pool);
-        let (member, workers) = Member::start(start).await?;
+        let (member, mut workers) = Member::start(start).await?;
+        let (watches, watching) = Watches::new(&member, &config);
+        workers.all.push(watching);
         let (workers, all_started) = WorkerThreads::start(workers, &prefix, locks);
         let (closing, is_closing) = watch::channel(false);
         let (ready_sender, ready) = watch::channel(false);
@@ -158,6 +162,7 @@ impl Running {
             client_port: JoinSet::new(),
             clients: None,
             member,
+            watches,
             workers,
             closing,
             ready,
@@ -166,12 +171,13 @@ impl Running {
         };
         let opened = all_started.map_err(StartError::Thread).and_then(|()| {
             running.take_in_peers(transport, sockets.peers)?;
-            let context =
-                Context::new(running.member.clone(), config.limits, config.election_timeout);
+            let (member, hub) = (running.member.clone(), running.watches.hub());
+            let context = Context::new(member, hub, config.limits, config.election_timeout);
             let port = ClientPort::new(ClientService::new(context), limits, is_closing);
             running.serve_clients(port, clients, sockets.clients)
         });
         if let Err(error) = opened {
+            running.watches.stop();
             running.member.shutdown().await;
             return Err(error);
         }
@@ -185,6 +191,7 @@ impl Running {
             endpoints: self.endpoints.clone(),
             peer_urls: self.peer_urls.clone(),
             member: self.member.clone(),
+            hub: self.watches.hub(),
             ready: self.ready.clone(),
         }
     }
@@ -248,11 +255,17 @@ impl Running {
                 }
             }
         }
-        self.closing.send_replace(true);
+        self.close();
         self.member.shutdown().await;
         let _ = timeout(ANSWER_TIME_MAX, drained(&mut self.client_port)).await;
         self.client_port.shutdown().await;
         self.peers.shutdown().await;
+    }
+
+    /// Takes in no more clients and ends what would go on by itself: watches.
+    fn close(&self) {
+        self.closing.send_replace(true);
+        self.watches.stop();
     }
 
     /// Ends the threads. Only now it is known how the member ended: the last sync may fail, and a thread may hang.
@@ -282,7 +295,7 @@ impl Running {
                 Err(_) => warn!("could not hand over the leadership in time"),
             }
         }
-        self.closing.send_replace(true);
+        self.close();
         let _ = timeout(DRAIN_TIME_MAX, drained(&mut self.client_port)).await;
     }
 }

@@ -65,6 +65,11 @@ impl Server {
         self.started.member.status()
     }
 
+    /// How much its watchers have and do.
+    pub fn watch_figures(&self) -> kvorum_watch::Figures {
+        self.started.hub.figures()
+    }
+
     /// The member itself, for what no client can ask.
     pub fn member(&self) -> &CoreMember {
         &self.started.member

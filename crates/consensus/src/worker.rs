@@ -4,6 +4,8 @@
 //! loop { match worker.step() { Again => continue, Wait(time) => bell.wait(time), Stopped => break } }
 //! ```
 //!
+//! Whoever embeds a member may add workers of its own that end with it.
+//!
 //! Nothing in here starts a thread. The server runs each worker on one; a test or a simulation may step them all from
 //! one, told by [`Bell::on_ring`] which has something to do.
 
@@ -43,7 +45,8 @@ pub enum Step {
 }
 
 impl Worker {
-    pub(crate) fn new(
+    /// A worker that runs `step`. `panicked` is told the name once a step has panicked, and is to stop the member.
+    pub fn new(
         name: &'static str,
         bell: Bell,
         step: impl FnMut() -> Step + Send + 'static,

@@ -7,7 +7,9 @@ use pb::cluster_client::ClusterClient;
 use pb::kv_client::KvClient;
 use pb::maintenance_client::MaintenanceClient;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
+
+use crate::watching::Watching;
 
 /// How long a call may take before it counts as failed with an unknown outcome.
 const CALL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -54,6 +56,16 @@ impl Endpoint {
     /// The Cluster service.
     pub fn cluster(&self) -> ClusterClient<Channel> {
         ClusterClient::new(self.channel())
+    }
+
+    /// Opens a watch stream.
+    pub fn watch(&self) -> Watching {
+        self.watch_with(|_| {})
+    }
+
+    /// The same; `adapt` may add metadata or a deadline to the call.
+    pub fn watch_with(&self, adapt: impl FnOnce(&mut Request<()>)) -> Watching {
+        Watching::open(self.channel(), adapt)
     }
 
     /// Puts one key.

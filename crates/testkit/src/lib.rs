@@ -26,6 +26,7 @@ mod process;
 mod register;
 mod seed;
 mod wait;
+mod watching;
 
 pub use binary::executable;
 pub use cluster::{Cluster, ClusterBuilder};
@@ -36,3 +37,4 @@ pub use process::Process;
 pub use register::{Registers, Report};
 pub use seed::{named_seed, say_seed, seed};
 pub use wait::{WAIT_MAX, eventually};
+pub use watching::Watching;

@@ -137,6 +137,9 @@ pub enum BadValue {
     /// Not a number, or below zero, or beyond 64 bits.
     #[error("it must be a whole number")]
     Number,
+    /// Not a length of time, or below zero.
+    #[error("it must be a time such as 10m or 100ms")]
+    Time,
     /// Neither true nor false.
     #[error("it must be true or false")]
     Switch,

@@ -16,6 +16,8 @@ pub(super) struct Flag {
 pub(super) enum Kind {
     Text,
     Number,
+    /// A length of time as Go writes it: `10m`, `1h30m`, `100ms`.
+    Time,
     /// A comma-separated list of URLs.
     Urls,
     Switch,
@@ -27,6 +29,7 @@ pub(super) enum Group {
     Member,
     Clustering,
     Limits,
+    Watches,
     Logging,
     Unsafe,
     Other,
@@ -44,11 +47,15 @@ impl Flag {
     }
 }
 
-use Group::{Clustering, Limits, Logging, Member, Other, Unsafe};
-use Kind::{Number, Switch, Text, Urls};
+use Group::{Clustering, Limits, Logging, Member, Other, Unsafe, Watches};
+use Kind::{Number, Switch, Text, Time, Urls};
 
 pub(super) const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 pub(super) const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
+
+/// The interval of progress notifications, under its name and under the one it had in etcd 3.5.
+pub(super) const WATCH_PROGRESS: [&str; 2] =
+    ["watch-progress-notify-interval", "experimental-watch-progress-notify-interval"];
 
 #[rustfmt::skip]
 pub(super) static FLAGS: &[Flag] = &[
@@ -68,6 +75,8 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Limits, Number, "max-request-bytes", "1572864", "Largest request of a client in bytes, at most 33554432."),
     Flag::new(Limits, Number, "max-txn-ops", "128", "Longest list of operations in a transaction."),
     Flag::new(Limits, Number, "max-concurrent-streams", "4294967295", "Most calls that a client may have open on one connection."),
+    Flag::new(Watches, Time, WATCH_PROGRESS[0], "10m", "How long a watcher that asked for progress notifications waits for one; at least 100ms."),
+    Flag::new(Watches, Time, WATCH_PROGRESS[1], "10m", "The same under the name it has in etcd 3.5."),
     Flag::new(Logging, Text, "log-level", "info", "One of debug, info, warn, error, panic, fatal."),
     Flag::new(Logging, Text, "log-format", "json", "'json' or 'console'."),
     Flag::new(Unsafe, Switch, "unsafe-no-fsync", "false", "Sync nothing to disk: acknowledged writes may be lost."),
@@ -134,7 +143,7 @@ pub(super) static UNSUPPORTED_VALUES: &[&str] = &[
     "experimental-distributed-tracing-service-name", "experimental-downgrade-check-time",
     "experimental-enable-v2v3", "experimental-snapshot-catchup-entries",
     "experimental-warning-apply-duration", "experimental-warning-unary-request-duration",
-    "experimental-watch-progress-notify-interval", "feature-gates", "grpc-keepalive-interval",
+    "feature-gates", "grpc-keepalive-interval",
     "grpc-keepalive-min-time", "grpc-keepalive-timeout", "host-whitelist", "key-file",
     "listen-client-http-urls", "listen-metrics-urls", "log-outputs", "log-rotation-config-json", "logger",
     "max-learners", "max-snapshots", "max-wals", "metrics", "peer-cert-allowed-cn",
@@ -143,5 +152,5 @@ pub(super) static UNSUPPORTED_VALUES: &[&str] = &[
     "proxy-failure-wait", "proxy-read-timeout", "proxy-refresh-interval", "proxy-write-timeout",
     "quota-backend-bytes", "raft-read-timeout", "raft-write-timeout", "self-signed-cert-validity",
     "snapshot-count", "tls-max-version", "tls-min-version", "trusted-ca-file", "v2-deprecation",
-    "warning-apply-duration", "warning-unary-request-duration", "watch-progress-notify-interval",
+    "warning-apply-duration", "warning-unary-request-duration",
 ];

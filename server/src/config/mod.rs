@@ -2,7 +2,7 @@
 //!
 //! A flag comes as `--f value`, `--f=value` or with one dash, a switch as `--f` or `--f=true`. Its value is looked for
 //! on the command line, then in `KVORUM_F`, then in `ETCD_F`; an empty variable counts as unset. Two that differ stop
-//! the start, so that nobody has to know the order.
+//! the start, so that nobody has to know the order; so do two that are names of one flag in different versions of etcd.
 //!
 //! | given | answer |
 //! |---|---|
@@ -22,6 +22,7 @@ pub mod identity;
 mod model;
 mod parse;
 mod settings;
+mod time;
 mod url;
 mod validate;
 
@@ -29,7 +30,7 @@ pub use bootstrap::InitialCluster;
 pub use error::ConfigError;
 pub use model::{
     ClusterState, Config, DevOptions, Invocation, Limits, LogFormat, LogLevel, LogOptions, Parsed,
-    WalAction, WalCommand,
+    WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN, WalAction, WalCommand,
 };
 pub use parse::parse;
 pub use url::{Address, Scheme, ServerUrl};

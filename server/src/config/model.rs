@@ -87,11 +87,22 @@ pub struct Config {
     pub snapshot_catchup_entries: u64,
     /// What a client may ask for at once.
     pub limits: Limits,
+    /// How long a watcher that asked for progress notifications hears nothing before it gets one. At least
+    /// [`WATCH_PROGRESS_INTERVAL_MIN`].
+    pub watch_progress_notify_interval: Duration,
     /// What to log.
     pub log: LogOptions,
     /// Whether nothing is synced. Acknowledged writes may be lost.
     pub unsafe_no_fsync: bool,
 }
+
+const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// etcd's own interval between progress notifications.
+pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// The shortest interval between progress notifications.
+pub const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// What a client may ask for at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -102,6 +113,14 @@ pub struct Limits {
     pub max_txn_ops: usize,
     /// The most calls a client may have open on one connection.
     pub max_concurrent_streams: u32,
+}
+
+impl Limits {
+    /// The largest message taken from a client: longer than a request may be, so that the request's own limit is what a
+    /// client runs into. A watch's answers are split beyond it, where the client allows that.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        self.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES)
+    }
 }
 
 impl Default for Limits {

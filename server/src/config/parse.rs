@@ -54,8 +54,9 @@ fn parse_serve(
     if settings.switch("version")? {
         return Ok(printed(version::text()));
     }
-    let warnings = settings.set_from_environment(&unicode_environment(environment)?)?;
+    let mut warnings = settings.set_from_environment(&unicode_environment(environment)?)?;
     let config = validate::build(&settings)?;
+    warnings.extend(validate::warnings(&settings)?);
     Ok(Parsed { invocation: Invocation::Serve(Box::new(config)), warnings })
 }
 

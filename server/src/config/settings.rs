@@ -1,9 +1,11 @@
 //! Every flag's value, from wherever it came.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::error::{BadValue, ConfigError};
 use super::flags::{FLAGS, Flag, Kind, find, find_unsupported};
+use super::time::parse_time;
 use super::url::ServerUrl;
 
 /// The prefixes of the variables that set flags, the one that counts more first.
@@ -47,7 +49,7 @@ impl Settings {
                 };
                 let found = Setting { value: value.clone(), source: variable };
                 match self.values.get(flag.name) {
-                    Some(standing) => check_same(flag, standing, &found)?,
+                    Some(standing) => check_same(flag.kind, standing, &found)?,
                     None => drop(self.values.insert(flag.name, found)),
                 }
             }
@@ -75,6 +77,16 @@ impl Settings {
     /// The value as a number.
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, ConfigError> {
         self.read(name, parse_number)
+    }
+
+    /// The length of time that is set under either of two names of one flag.
+    pub(super) fn time(&self, names: [&str; 2]) -> Result<Option<Duration>, ConfigError> {
+        if let [Some(first), Some(second)] = names.map(|name| self.values.get(name)) {
+            check_same(Kind::Time, first, second)?;
+        }
+        let [name, former_name] = names;
+        let time = self.read(name, parse_time)?;
+        if time.is_some() { Ok(time) } else { self.read(former_name, parse_time) }
     }
 
     /// Whether the switch is on.
@@ -107,8 +119,8 @@ pub(super) fn variable_name(prefix: &str, flag: &str) -> String {
     format!("{prefix}_{}", flag.replace('-', "_").to_ascii_uppercase())
 }
 
-fn check_same(flag: &Flag, standing: &Setting, found: &Setting) -> Result<(), ConfigError> {
-    if meaning(flag.kind, &standing.value) == meaning(flag.kind, &found.value) {
+fn check_same(kind: Kind, standing: &Setting, found: &Setting) -> Result<(), ConfigError> {
+    if meaning(kind, &standing.value) == meaning(kind, &found.value) {
         return Ok(());
     }
     let show = |setting: &Setting| format!("{}={}", setting.source, setting.value);
@@ -121,6 +133,7 @@ fn meaning(kind: Kind, value: &str) -> String {
     let read = match kind {
         Kind::Text => None,
         Kind::Number => parse_number(value).ok().map(|number| number.to_string()),
+        Kind::Time => parse_time(value).ok().map(|time| time.as_nanos().to_string()),
         Kind::Switch => parse_switch(value).ok().map(|on| on.to_string()),
         Kind::Urls => ServerUrl::parse_list(value).ok().map(|urls| join(&urls)),
     };

@@ -108,6 +108,38 @@ fn variables_set_flags_and_an_empty_one_is_unset() {
 }
 
 #[test]
+fn the_interval_of_progress_notifications_has_two_names_and_a_least_value() {
+    let interval = |line, environment| serve(line, environment).watch_progress_notify_interval;
+    let cases: [(&str, Environment<'_>, u64); 8] = [
+        ("", &[], 600_000),
+        ("--watch-progress-notify-interval 1m30s", &[], 90_000),
+        ("--experimental-watch-progress-notify-interval=2s", &[], 2_000),
+        ("", &[("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "3s")], 3_000),
+        ("", &[("KVORUM_WATCH_PROGRESS_NOTIFY_INTERVAL", "100ms")], 100),
+        (
+            "--watch-progress-notify-interval 1m --experimental-watch-progress-notify-interval 60s",
+            &[("ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL", "0h1m")],
+            60_000,
+        ),
+        ("--watch-progress-notify-interval 0", &[], 600_000),
+        ("--watch-progress-notify-interval 99ms", &[], 100),
+    ];
+    for (line, environment, wanted) in cases {
+        assert_eq!(interval(line, environment), Duration::from_millis(wanted), "{line}");
+    }
+    let warnings = run("--experimental-watch-progress-notify-interval 1ms", &[]).unwrap().warnings;
+    assert_eq!(warnings, ["--watch-progress-notify-interval[1ms] is too short, 100ms is used"]);
+    assert_eq!(
+        refusal(
+            "--watch-progress-notify-interval 1s",
+            &[("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "2s")]
+        ),
+        "--watch-progress-notify-interval=1s and \
+         ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL=2s differ: set only one of them"
+    );
+}
+
+#[test]
 fn two_settings_that_agree_are_one() {
     let same = [("KVORUM_NAME", "a"), ("ETCD_NAME", "a")];
     assert_eq!(serve("--name a", &same).name, "a");
@@ -221,6 +253,12 @@ fn what_cannot_be_read_says_so_and_exits_as_etcd_does() {
         (
             "--unsafe-no-fsync=maybe",
             "invalid value \"maybe\" for --unsafe-no-fsync: it must be true or false",
+            1,
+        ),
+        (
+            "--watch-progress-notify-interval 10",
+            "invalid value \"10\" for --watch-progress-notify-interval: it must be a time such as \
+             10m or 100ms",
             1,
         ),
         (

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use super::InitialCluster;
 use super::error::{BadValue, ConfigError};
-use super::flags::{DEFAULT_CLIENT_URL, DEFAULT_PEER_URL};
-use super::model::{ClusterState, Config, Limits, LogFormat, LogLevel, LogOptions};
+use super::flags::{DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, WATCH_PROGRESS};
+use super::model::{
+    ClusterState, Config, Limits, LogFormat, LogLevel, LogOptions, WATCH_PROGRESS_INTERVAL,
+    WATCH_PROGRESS_INTERVAL_MIN,
+};
 use super::settings::{Settings, join};
 use super::url::ServerUrl;
 
@@ -35,6 +38,8 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
         election_timeout: milliseconds(settings, "election-timeout", 1000)?,
         snapshot_catchup_entries: settings.number("snapshot-catchup-entries")?.unwrap_or(5000),
         limits: limits(settings)?,
+        watch_progress_notify_interval: watch_progress_interval(settings)?
+            .max(WATCH_PROGRESS_INTERVAL_MIN),
         log: log_options(settings, LogOptions { level: LogLevel::Info, format: LogFormat::Json })?,
         unsafe_no_fsync: settings.switch("unsafe-no-fsync")?,
         name,
@@ -111,6 +116,23 @@ fn cluster_state(settings: &Settings) -> Result<ClusterState, ConfigError> {
 
 fn milliseconds(settings: &Settings, flag: &str, default: u64) -> Result<Duration, ConfigError> {
     Ok(Duration::from_millis(settings.number(flag)?.unwrap_or(default)))
+}
+
+/// A time of zero means the default, as in etcd.
+fn watch_progress_interval(settings: &Settings) -> Result<Duration, ConfigError> {
+    let set = settings.time(WATCH_PROGRESS)?.filter(|interval| !interval.is_zero());
+    Ok(set.unwrap_or(WATCH_PROGRESS_INTERVAL))
+}
+
+/// What is not used as it was set, without being worth a refusal.
+pub(super) fn warnings(settings: &Settings) -> Result<Vec<String>, ConfigError> {
+    let interval = watch_progress_interval(settings)?;
+    let is_raised = interval < WATCH_PROGRESS_INTERVAL_MIN;
+    let warning = format!(
+        "--{}[{interval:?}] is too short, {WATCH_PROGRESS_INTERVAL_MIN:?} is used",
+        WATCH_PROGRESS[0]
+    );
+    Ok(is_raised.then_some(warning).into_iter().collect())
 }
 
 fn limits(settings: &Settings) -> Result<Limits, ConfigError> {

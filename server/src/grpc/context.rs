@@ -13,6 +13,7 @@ use kvorum_proto::entry::CommandKind;
 use kvorum_proto::errors::EtcdError;
 use kvorum_proto::wire::ResponseHeader;
 use kvorum_types::{ClusterId, MemberId};
+use kvorum_watch::Hub;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tracing::error;
 
@@ -26,9 +27,6 @@ const CALLS_MAX: usize = 65_536;
 
 /// The most reads of many keys at work at once. Each has a thread for itself.
 const LARGE_READS_MAX: usize = 8;
-
-/// What a message may be longer than a request, so that the request's own limit is what a client runs into.
-const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// What etcd's log has around a request; the limit on requests counts it.
 const REQUEST_OVERHEAD_BYTES: usize = 18;
@@ -46,13 +44,19 @@ pub(crate) struct Context {
     leadership: watch::Receiver<Leadership>,
     calls: Arc<Semaphore>,
     large_reads: Arc<Semaphore>,
+    watches: Hub,
     receiving: Budget,
     panic_count: AtomicU64,
 }
 
 impl Context {
-    /// Serves from `member`.
-    pub(crate) fn new(member: CoreMember, limits: Limits, election_timeout: Duration) -> Context {
+    /// Serves from `member`, watches from `watches`.
+    pub(crate) fn new(
+        member: CoreMember,
+        watches: Hub,
+        limits: Limits,
+        election_timeout: Duration,
+    ) -> Context {
         let status = member.status();
         Context {
             leadership: member.watch_status(),
@@ -63,6 +67,7 @@ impl Context {
             cluster_id: status.cluster,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             large_reads: Arc::new(Semaphore::new(LARGE_READS_MAX)),
+            watches,
             receiving: Budget::default(),
             panic_count: AtomicU64::new(0),
         }
@@ -81,12 +86,17 @@ impl Context {
     }
 
     pub(super) fn message_bytes_max(&self) -> usize {
-        self.limits.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES)
+        self.limits.message_bytes_max()
     }
 
     /// The state, as it was last published.
     pub(crate) fn reader(&self) -> &MachineReader {
         self.member.reader()
+    }
+
+    /// All watchers of this member.
+    pub(super) fn watches(&self) -> &Hub {
+        &self.watches
     }
 
     pub(super) fn status(&self) -> Status {

@@ -21,7 +21,7 @@ pub(super) async fn passed(headers: &HeaderMap) {
 
 /// What is left of the client's deadline, from `grpc-timeout`: up to eight digits and a unit. One that cannot be read is
 /// none: the client keeps its own watch.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > DIGITS_MAX || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

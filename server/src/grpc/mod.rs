@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! request -> service -> method -> receive -> decode -> context.admit -> kv, range_stream, maintenance, cluster, health -> reply
-//!               +- not gRPC: http          +- reflection
+//!               |          |   +- context.admit -> watch: requests -> hub -> response -> reply
+//!               |          +- reflection
+//!               +- not gRPC: http
 //! ```
 //!
 //! KV is written by hand, not generated, because its calls are the server's hottest path:
@@ -19,6 +21,7 @@ mod context;
 mod deadline;
 mod health;
 mod kv;
+mod leader_watch;
 mod maintenance;
 mod method;
 mod range_stream;
@@ -26,8 +29,11 @@ mod reads;
 mod receive;
 mod reflection;
 mod reply;
+mod requests;
 mod service;
+mod watch;
 
 pub(crate) use context::Context;
 pub(crate) use reply::ReplyBody;
 pub(crate) use service::ClientService;
+pub(crate) use watch::Watches;

@@ -1,28 +1,21 @@
 //! RangeStream: a range in chunks, each read when the one before it is on its way.
 
-use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
-use kvorum_consensus::Leadership;
 use kvorum_machine::stream::Chunks;
 use kvorum_mvcc::View;
 use kvorum_proto::errors::EtcdError;
 use kvorum_proto::wire::{RangeRequest, RangeStreamResponse};
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::Context;
+use super::leader_watch::LeaderWatch;
 use super::reads::{self, FEW_KEYS};
 use super::reply::Messages;
 use crate::errors::CallError;
-
-/// After so many election timeouts without a leader, a stream that requires one ends.
-const LEADERLESS_ELECTIONS_MAX: u32 = 3;
 
 /// Starts a stream. What is wrong with the request shows before the first chunk is asked for.
 pub(super) async fn range_stream(
@@ -95,71 +88,4 @@ impl Streaming {
 
 fn key_count(chunk: &RangeStreamResponse) -> usize {
     chunk.range_response.as_ref().map_or(0, |range| range.kvs.len())
-}
-
-/// Tells when a stream that requires a leader has been without one for too long, however long its client takes to read.
-struct LeaderWatch {
-    /// Holds a task that ends when that is so, until it is told. Empty where no leader is required.
-    watching: JoinSet<()>,
-}
-
-impl LeaderWatch {
-    fn begin(context: &Context, is_required: bool) -> LeaderWatch {
-        let mut watching = JoinSet::new();
-        if is_required {
-            let patience = context.election_timeout() * LEADERLESS_ELECTIONS_MAX;
-            watching.spawn(leader_lost(context.watch_leadership(), patience));
-        }
-        LeaderWatch { watching }
-    }
-
-    fn is_lost(&mut self) -> bool {
-        self.watching.try_join_next().is_some()
-    }
-}
-
-/// Returns once there has been no leader for as long as `patience`.
-async fn leader_lost(mut leadership: watch::Receiver<Leadership>, patience: Duration) {
-    while leadership.wait_for(|now| now.leader.is_none()).await.is_ok() {
-        let found = async { leadership.wait_for(|now| now.leader.is_some()).await.is_ok() };
-        match timeout(patience, found).await {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(_) => return,
-        }
-    }
-    // The member is gone, and the stream with it.
-    pending().await
-}
-
-#[cfg(test)]
-mod tests {
-    use kvorum_types::MemberId;
-
-    use super::*;
-
-    /// Longer than any test.
-    const FOR_EVER: Duration = Duration::from_secs(60 * 60);
-
-    fn led_by(leader: Option<u64>) -> Leadership {
-        Leadership { leader: leader.map(MemberId), term: 1 }
-    }
-
-    #[tokio::test]
-    async fn a_leader_is_lost_when_none_is_found_in_time() {
-        let (board, seen) = watch::channel(led_by(Some(1)));
-        let mut kept = Box::pin(leader_lost(seen.clone(), FOR_EVER));
-        let mut lost = Box::pin(leader_lost(seen, Duration::ZERO));
-        for leader in [Some(1), None, Some(2), None] {
-            board.send_replace(led_by(leader));
-            assert!(kept.as_mut().now_or_never().is_none(), "{leader:?}");
-        }
-        lost.as_mut().await;
-        // Who asks after a member that is gone is not told anything, and does not ask on and on.
-        let seen = board.subscribe();
-        drop(board);
-        for patience in [Duration::ZERO, FOR_EVER] {
-            assert!(leader_lost(seen.clone(), patience).now_or_never().is_none());
-        }
-    }
 }

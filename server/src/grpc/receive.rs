@@ -1,4 +1,5 @@
-//! One request message off an HTTP/2 stream.
+//! Request messages off an HTTP/2 stream: the one of a call that has one. [`Requests`](super::requests::Requests) takes
+//! those of a call that may send on.
 //!
 //! A message has a prefix of five bytes, a mark and a length. One that came in a single frame, as nearly all do, is
 //! taken out of that frame without a copy: what is proposed to the log later are the very bytes the client sent.
@@ -8,7 +9,9 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,40 +26,49 @@ use crate::errors::{CallError, MessageError};
 pub(super) const PREFIX_BYTES: usize = 1 + size_of::<u32>();
 
 /// How long a message may take to arrive.
-const RECEIVE_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const RECEIVE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How many bytes of messages in several frames may be held while they arrive, over all calls.
 const RECEIVING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// What is left for messages that are still arriving.
-#[derive(Debug)]
+/// What is left for messages that are still arriving. Clones are handles to the same.
+#[derive(Clone, Debug)]
 pub(super) struct Budget {
-    bytes_held: AtomicUsize,
+    bytes_held: Arc<AtomicUsize>,
     bytes_max: usize,
 }
 
 impl Default for Budget {
     fn default() -> Budget {
-        Budget { bytes_held: AtomicUsize::new(0), bytes_max: RECEIVING_BYTES_MAX }
+        Budget::of(RECEIVING_BYTES_MAX)
     }
 }
 
 /// A share of the budget, given back when dropped.
-struct Share<'a> {
-    budget: &'a Budget,
+pub(super) struct Share {
+    budget: Budget,
     bytes: usize,
 }
 
 impl Budget {
-    fn share(&self) -> Share<'_> {
-        Share { budget: self, bytes: 0 }
+    pub(super) fn of(bytes_max: usize) -> Budget {
+        Budget { bytes_held: Arc::default(), bytes_max }
+    }
+
+    pub(super) fn share(&self) -> Share {
+        Share { budget: self.clone(), bytes: 0 }
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes_held(&self) -> usize {
+        self.bytes_held.load(Ordering::Relaxed)
     }
 }
 
-impl Share<'_> {
-    fn grow(&mut self, bytes: usize) -> Result<(), CallError> {
+impl Share {
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), CallError> {
         let held = self.budget.bytes_held.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
         if held.saturating_add(bytes) > self.budget.bytes_max {
@@ -66,7 +78,7 @@ impl Share<'_> {
     }
 }
 
-impl Drop for Share<'_> {
+impl Drop for Share {
     fn drop(&mut self) {
         self.budget.bytes_held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -134,33 +146,43 @@ where
     Ok(joined.freeze())
 }
 
-/// The next bytes of the stream that are not none. `None`: the stream has ended.
 async fn next_data<B>(body: &mut B) -> Result<Option<Bytes>, CallError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    poll_fn(|cx| poll_data(body, cx)).await
+}
+
+/// The next bytes of the stream that are not none. `None`: the stream has ended.
+pub(super) fn poll_data<B>(
+    body: &mut B,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Bytes>, CallError>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     while !body.is_end_stream() {
-        match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
             None => break,
-            Some(Err(_)) => return Err(MessageError::ConnectionFailed.into()),
+            Some(Err(_)) => return Poll::Ready(Err(MessageError::ConnectionFailed.into())),
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                Ok(data) if !data.is_empty() => return Poll::Ready(Ok(Some(data))),
                 _ => {}
             },
         }
     }
-    Ok(None)
+    Poll::Ready(Ok(None))
 }
 
 /// How the prefix of a message is judged.
-struct Prefix<'a> {
-    headers: &'a HeaderMap,
-    bytes_max: usize,
+pub(super) struct Prefix<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) bytes_max: usize,
 }
 
 impl Prefix<'_> {
     /// Where the message at the start of `received` ends; `None` while it is not all there.
-    fn end_of_message(&self, received: &[u8]) -> Result<Option<usize>, CallError> {
+    pub(super) fn end_of_message(&self, received: &[u8]) -> Result<Option<usize>, CallError> {
         let Some(([mark, length @ ..], _)) = received.split_first_chunk::<PREFIX_BYTES>() else {
             return Ok(None);
         };
@@ -191,7 +213,6 @@ impl Prefix<'_> {
 mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
-    use std::task::{Context, Poll};
 
     use http::HeaderValue;
     use http_body::Frame;
@@ -222,7 +243,7 @@ mod tests {
         let budget = Budget::default();
         let taken =
             message(Frames(frames.into_iter().collect()), &HeaderMap::new(), 100, &budget).await;
-        assert_eq!(budget.bytes_held.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.bytes_held(), 0);
         taken
     }
 
@@ -279,12 +300,12 @@ mod tests {
 
     #[tokio::test]
     async fn unfinished_messages_share_a_budget() {
-        let budget = Budget { bytes_held: AtomicUsize::new(0), bytes_max: 60 };
+        let budget = Budget::of(60);
         let whole = framed(&[0; 80]);
         let parts = [whole.slice(..50), whole.slice(50..)];
         let refused = message(Frames(parts.into()), &HeaderMap::new(), 100, &budget).await;
         assert_eq!(refused, Err(EtcdError::RequestTooManyRequests.into()));
-        assert_eq!(budget.bytes_held.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.bytes_held(), 0);
         // What came whole was never held.
         let taken = message(Frames([whole].into()), &HeaderMap::new(), 100, &budget).await;
         assert_eq!(taken.unwrap().len(), 80);

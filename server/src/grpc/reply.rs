@@ -23,16 +23,22 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// An encoded message behind its prefix, in one buffer of just that length.
 pub(super) fn frame(message: &impl Message) -> Result<Bytes, CallError> {
     let bytes = message.encoded_len();
+    let prefix = prefix(bytes)?;
+    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + bytes);
+    framed.put_slice(&prefix);
+    message.encode_raw(&mut framed);
+    debug_assert_eq!(framed.len(), PREFIX_BYTES + bytes, "a message's length was miscounted");
+    Ok(framed.freeze())
+}
+
+/// What stands before a message of so many bytes.
+pub(super) fn prefix(bytes: usize) -> Result<[u8; PREFIX_BYTES], CallError> {
     let length = match u32::try_from(bytes) {
         Ok(length) if bytes <= REPLY_BYTES_MAX => length,
         _ => return Err(MessageError::ReplyTooLarge { bytes, bytes_max: REPLY_BYTES_MAX }.into()),
     };
-    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + bytes);
-    framed.put_u8(0);
-    framed.put_u32(length);
-    message.encode_raw(&mut framed);
-    debug_assert_eq!(framed.len(), PREFIX_BYTES + bytes, "a message's length was miscounted");
-    Ok(framed.freeze())
+    let [first, second, third, fourth] = length.to_be_bytes();
+    Ok([0, first, second, third, fourth])
 }
 
 /// The body of any answer on the client port.

@@ -23,7 +23,7 @@ use super::context::{Context, requires_leader};
 use super::method::{self, Method};
 use super::reflection::Reflection;
 use super::reply::{self, ReplyBody};
-use super::{cluster, deadline, health, kv, maintenance, range_stream, receive};
+use super::{cluster, deadline, health, kv, maintenance, range_stream, receive, watch};
 use crate::errors::{CallError, MessageError};
 use crate::http as plain;
 
@@ -64,7 +64,7 @@ impl ClientService {
 
     async fn call<B>(&self, head: &Parts, body: B) -> Result<Response<ReplyBody>, CallError>
     where
-        B: Body<Data = Bytes> + Unpin,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let path = head.uri.path();
         let method = Method::of(path).ok_or_else(|| method::refusal(path))?;
@@ -82,9 +82,12 @@ impl ClientService {
         body: B,
     ) -> Result<Response<ReplyBody>, CallError>
     where
-        B: Body<Data = Bytes> + Unpin,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let context = &self.context;
+        if method == Method::Watch {
+            return watch::watch(context.clone(), headers, body).map(reply::with_messages);
+        }
         let _place = context.enter()?;
         let bytes_max = context.message_bytes_max();
         let encoded = receive::message(body, headers, bytes_max, context.receiving()).await?;
@@ -116,7 +119,7 @@ impl ClientService {
         let context = &self.context;
         match method {
             // A stream is not answered with one message.
-            Method::RangeStream | Method::HealthWatch => Err(CallError::Internal),
+            Method::RangeStream | Method::HealthWatch | Method::Watch => Err(CallError::Internal),
             Method::Range => {
                 let request: RangeRequest = decode(&encoded)?;
                 context.admit(headers, request.serializable)?;
@@ -183,6 +186,6 @@ fn is_grpc(head: &Parts) -> bool {
 }
 
 /// Decodes a request whose keys and values stay slices of what was received.
-fn decode<M: Message + Default>(encoded: &Bytes) -> Result<M, CallError> {
+pub(super) fn decode<M: Message + Default>(encoded: &Bytes) -> Result<M, CallError> {
     M::decode(encoded.clone()).map_err(|error| MessageError::Undecodable(error.to_string()).into())
 }

@@ -1,0 +1,7 @@
+//! Scenarios of watches over whole members: what a client is told, and when.
+
+mod api;
+
+mod ends;
+mod service;
+mod starts;
