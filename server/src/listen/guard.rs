@@ -12,6 +12,10 @@ use tokio::time::Instant;
 use super::pings::{GOAWAY_TOO_MANY_PINGS, PingWatch};
 use crate::socket::Socket;
 
+/// How many bytes are read before the requests in them are begun. Short frames that wait unread count against a client
+/// with the HTTP library, which in the end closes the connection; a burst of requests is nothing else until they are begun.
+const TURN_BYTES_MAX: usize = 32 * 1024;
+
 /// What a connection's socket and the task that drives it tell each other.
 #[derive(Default)]
 pub(super) struct ConnectionState {
@@ -19,6 +23,20 @@ pub(super) struct ConnectionState {
     pub(super) has_begun: AtomicBool,
     /// Requests whose answer has not been sent whole.
     pub(super) requests: AtomicUsize,
+    /// Bytes read in this turn.
+    turn_bytes: AtomicUsize,
+}
+
+impl ConnectionState {
+    /// What was read has been dealt with: there may be more.
+    pub(super) fn begin_turn(&self) {
+        self.turn_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more is read before the next turn.
+    pub(super) fn is_turn_over(&self) -> bool {
+        self.turn_bytes.load(Ordering::Relaxed) >= TURN_BYTES_MAX
+    }
 }
 
 /// A socket that follows HTTP/2's frames both ways and ends the connection of a client that pings too often.
@@ -64,9 +82,14 @@ impl AsyncRead for GuardedSocket {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.state.is_turn_over() {
+            // The task that drives the connection knows, and needs no waking.
+            return Poll::Pending;
+        }
         let before = into.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(cx, into))?;
         let received = into.filled().get(before..).unwrap_or_default();
+        this.state.turn_bytes.fetch_add(received.len(), Ordering::Relaxed);
         let has_requests = this.state.requests.load(Ordering::Relaxed) > 0;
         this.watch.received(received, has_requests, Instant::now());
         if this.watch.has_begun() {

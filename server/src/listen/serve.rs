@@ -18,7 +18,10 @@ use tracing::{debug, warn};
 use super::guard::{ConnectionState, GuardedSocket};
 use super::request::{Answer, answer};
 use super::streams::{NewStreams, Streams};
-use super::{HANDSHAKE_TIME_MAX, HTTP1_IDLE_TIME_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIME_MAX};
+use super::{
+    CONNECTION_WINDOW_BYTES, HANDSHAKE_TIME_MAX, HTTP1_IDLE_TIME_MAX, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIME_MAX, STREAM_WINDOW_BYTES,
+};
 use crate::socket::{Listener, Socket};
 
 /// How long accepting rests after the process ran out of descriptors or the like.
@@ -101,10 +104,11 @@ impl<S: Answer> ClientPort<S> {
                 ended = poll_fn(|cx| loop {
                     // Requests first: what they answer leaves with the connection's next write.
                     streams.poll_ready(cx);
+                    state.begin_turn();
                     if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                         return Poll::Ready(ended);
                     }
-                    if !streams.have_begun() {
+                    if !streams.have_begun() && !state.is_turn_over() {
                         return Poll::Pending;
                     }
                 }) => {
@@ -140,6 +144,8 @@ fn protocol(streams: NewStreams, max_concurrent_streams: u32) -> auto::Builder<N
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIME_MAX)
         .auto_date_header(false)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         // The library's own default would be 200.
         .max_concurrent_streams(
             (max_concurrent_streams != u32::MAX).then_some(max_concurrent_streams),
