@@ -34,7 +34,7 @@ impl WorkerThreads {
         prefix: &str,
         locks: Vec<Box<dyn DiskLock>>,
     ) -> (WorkerThreads, io::Result<()>) {
-        let (locks, (runs, running)) = (Locks::new(locks), mpsc::channel());
+        let (locks, (runs, running)) = (Locks::new(locks), mpsc::sync_channel(0));
         let threads = Vec::with_capacity(workers.all.len());
         let mut started = WorkerThreads { threads, running, _locks: locks.clone() };
         for worker in workers.all {
