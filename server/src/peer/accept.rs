@@ -23,6 +23,10 @@ use crate::socket::{Listener, Socket};
 /// How long accepting rests after the process ran out of descriptors or the like.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often, and how far apart, a connection is looked for a place before it is refused.
+const PLACE_TRIES_MAX: u32 = 20;
+const PLACE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Accepts connections, shakes hands, and hands each over to be served.
 pub(crate) struct Acceptor<S> {
     shared: Arc<Shared<S>>,
@@ -113,7 +117,7 @@ async fn meet<S>(
     socket.set_liveness(DEAD_TIME_MAX)?;
     let local = shared.transport.local().ok_or(HandshakeError::Closed)?;
     let (mut tx, mut rx) = pipe::pipe(socket, shared.transport.pool().clone());
-    let admit = |caller: Caller| Place::admit(&shared.connections, caller.member);
+    let admit = |caller: Caller| Place::wait(&shared.connections, caller.member);
     let (caller, place) =
         handshake::answer(local, &shared.seen, admit, &mut rx.frames, &mut tx.frames).await?;
     pipe::open(&mut tx, &mut rx);
@@ -133,6 +137,18 @@ struct Place {
 }
 
 impl Place {
+    /// Waits a little for a place. A member that starts finds all who gave up calling it meanwhile: they take places
+    /// until it is seen that they have gone.
+    async fn wait(connections: &Arc<Connections>, member: MemberId) -> Option<Place> {
+        for _ in 0..PLACE_TRIES_MAX {
+            if let Some(place) = Place::admit(connections, member) {
+                return Some(place);
+            }
+            sleep(PLACE_PAUSE).await;
+        }
+        None
+    }
+
     fn admit(connections: &Arc<Connections>, member: MemberId) -> Option<Place> {
         let mut of = connections.of.lock();
         let total: usize = of.values().sum();

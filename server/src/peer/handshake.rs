@@ -175,23 +175,29 @@ pub(crate) async fn call<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 }
 
 /// The callee's side: learns who calls and for what, and answers. `admit` gives the caller a place, if there is one.
-pub(crate) async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, P>(
+pub(crate) async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, F, P>(
     local: Local,
     seen: &SeenIncarnations,
-    admit: impl FnOnce(Caller) -> Option<P>,
+    admit: impl FnOnce(Caller) -> F,
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
-) -> Result<(Caller, P), HandshakeError> {
+) -> Result<(Caller, P), HandshakeError>
+where
+    F: Future<Output = Option<P>>,
+{
     let magic = reader.preamble().await?;
     if magic != MAGIC {
         return Err(HandshakeError::Magic(magic));
     }
     let handshake = reader.next().await?.ok_or(HandshakeError::Closed)?;
     let handshake = peer::Handshake::decode(handshake)?;
-    let verdict = check(local, seen, &handshake).and_then(|caller| {
-        let place = admit(caller).ok_or(peer::Refusal::TooManyConnections)?;
-        Ok((caller, place))
-    });
+    let verdict = match check(local, seen, &handshake) {
+        Ok(caller) => match admit(caller).await {
+            Some(place) => Ok((caller, place)),
+            None => Err(peer::Refusal::TooManyConnections),
+        },
+        Err(refusal) => Err(refusal),
+    };
     let refusal = verdict.as_ref().err().copied();
     let reply = peer::HandshakeReply {
         accepted: verdict.is_ok(),
@@ -248,6 +254,8 @@ fn lane_from_wire(lane: peer::Lane) -> Option<Lane> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use kvorum_pool::BufferPool;
 
     use super::*;
@@ -270,7 +278,7 @@ mod tests {
         let mut far_tx = FrameWriter::new(far_tx, HANDSHAKE_BYTES_MAX);
         tokio::join!(
             call(caller, to, Lane::Forward, &mut near_rx, &mut near_tx),
-            answer(CALLEE, seen, |_| room.then_some(()), &mut far_rx, &mut far_tx),
+            answer(CALLEE, seen, |_| ready(room.then_some(())), &mut far_rx, &mut far_tx),
         )
     }
 
@@ -321,7 +329,7 @@ mod tests {
         let mut rx = FrameReader::new(rx, BufferPool::new(1 << 20), HANDSHAKE_BYTES_MAX);
         let mut tx = FrameWriter::new(tx, HANDSHAKE_BYTES_MAX);
         let seen = SeenIncarnations::default();
-        let answered = answer(CALLEE, &seen, |_| Some(()), &mut rx, &mut tx).await;
+        let answered = answer(CALLEE, &seen, |_| ready(Some(())), &mut rx, &mut tx).await;
         assert!(matches!(answered, Err(HandshakeError::Magic(_))), "{answered:?}");
     }
 }

@@ -1,17 +1,20 @@
 //! Two transports and an acceptor over real sockets.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use kvorum_consensus::{Lane, PipeRx, PipeTx, Transport};
 use kvorum_pool::BufferPool;
 use kvorum_types::{ClusterId, Incarnation, MemberId};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Acceptor, CONNECTIONS_PER_MEMBER_MAX, PeerRx, PeerTransport, PeerTx};
+use super::frame::{FrameReader, FrameWriter};
+use super::{Acceptor, CONNECTIONS_PER_MEMBER_MAX, PeerRx, PeerTransport, PeerTx, handshake};
 use crate::config::Address;
 use crate::socket::{BoundListener, Listener};
 
@@ -29,20 +32,29 @@ type Accepted = (Lane, MemberId, PeerTx, PeerRx);
 /// A member that accepts, and what it accepted. Connections last as long as what was received of them is kept.
 fn callee(address: &Address) -> (String, mpsc::Receiver<Accepted>, JoinHandle<()>) {
     let (accepted, receiver) = mpsc::channel(CONNECTIONS_PER_MEMBER_MAX + 1);
-    let serve = move |lane, from, tx, rx| {
+    let (url, task) = host(address, move |lane, from, tx, rx| {
         let accepted = accepted.clone();
         async move {
             let _ = accepted.send((lane, from, tx, rx)).await;
             // The acceptor counts the connection until this ends.
             std::future::pending().await
         }
-    };
+    });
+    (url, receiver, task)
+}
+
+/// A member that accepts, and does `serve` with every connection.
+fn host<S, F>(address: &Address, serve: S) -> (String, JoinHandle<()>)
+where
+    S: Fn(Lane, MemberId, PeerTx, PeerRx) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
     let bound = BoundListener::bind(address).unwrap();
     let url = bound.url().unwrap();
     let listener = Listener::new(bound).unwrap();
     let acceptor = Acceptor::new(transport(9, CALLEE), serve);
     let task = tokio::spawn(async move { acceptor.run(listener).await });
-    (url, receiver, task)
+    (url, task)
 }
 
 fn loopback() -> Address {
@@ -107,6 +119,38 @@ async fn one_member_gets_so_many_connections_and_then_none_until_one_ends() {
     task.abort();
 }
 
+/// Seen when members were killed and started a thousand times: while one starts, the others give up connection after
+/// connection to it, and once it accepted it took those for connections, and had no place left for the first live one.
+#[tokio::test]
+async fn callers_that_have_gone_give_their_places_back() {
+    let (url, _task) = host(&loopback(), |_, _, _tx, mut rx| async move {
+        while let Ok(Some(_)) = rx.receive().await {}
+    });
+    let hello = hello_of(&transport(9, CALLER)).await;
+    // The acceptor does not run before this task waits for something.
+    for _ in 0..=CONNECTIONS_PER_MEMBER_MAX {
+        let mut caller =
+            std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+        caller.write_all(&hello).unwrap();
+    }
+    call(&transport(9, CALLER), &url, Lane::Append).await.unwrap();
+}
+
+/// What a caller says first.
+async fn hello_of(caller: &PeerTransport) -> Vec<u8> {
+    let (near, mut far) = tokio::io::duplex(4096);
+    let (read, write) = tokio::io::split(near);
+    let mut reader = FrameReader::new(read, BufferPool::new(1 << 20), u32::MAX);
+    let mut writer = FrameWriter::new(write, u32::MAX);
+    let local = caller.local().unwrap();
+    let calling = handshake::call(local, CALLEE, Lane::Append, &mut reader, &mut writer);
+    assert!(calling.now_or_never().is_none(), "it waits for the answer");
+    drop((reader, writer));
+    let mut hello = Vec::new();
+    far.read_to_end(&mut hello).await.unwrap();
+    hello
+}
+
 #[tokio::test]
 async fn a_transport_whose_log_is_not_open_speaks_to_nobody() {
     let (url, _accepted, _task) = callee(&loopback());
@@ -117,7 +161,6 @@ async fn a_transport_whose_log_is_not_open_speaks_to_nobody() {
 
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed_and_its_place_is_free_again() {
-    use tokio::io::AsyncReadExt;
     let (url, mut accepted, _task) = callee(&loopback());
     let address = url.strip_prefix("http://").unwrap();
     let mut silent = Vec::new();
