@@ -137,6 +137,20 @@ async fn sixteen_thousand_requests_at_once_are_answered_each_and_heartbeats_go_o
     cluster.assert_members_agree().await;
 }
 
+/// Go's clients have one connection, however many of their threads call at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_requests_on_one_connection_is_answered() {
+    let (_cluster, endpoint) = member().await;
+    let mut calls = JoinSet::new();
+    for number in 0..10_000 {
+        let endpoint = endpoint.clone();
+        calls.spawn(async move { endpoint.get(format!("{number}")).await });
+    }
+    while let Some(answer) = calls.join_next().await {
+        assert_eq!(answer.unwrap().unwrap(), None);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_pings_too_often_is_told_so() {
     let (_cluster, endpoint) = member().await;
