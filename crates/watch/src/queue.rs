@@ -26,7 +26,8 @@ const REPLY_BYTES: usize = 128;
 
 /// Replies in the making, in order.
 ///
-/// - `bytes` is the sum of the entries' weights.
+/// - `bytes` is the sum of the entries' weights. A chunk that several entries hold one after the other is counted for
+///   the first of them, so that the queue holds at most one chunk more than is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     entries: VecDeque<Entry>,
@@ -49,6 +50,8 @@ pub(crate) struct Told {
     pub may_fragment: bool,
     /// The revision that the response with the last of these events is to name; 0 for that of the last event.
     pub revision: i64,
+    /// The entry before holds the same chunk, and is what the chunk is counted for. Set by the queue.
+    pub is_shared: bool,
 }
 
 impl Entry {
@@ -62,6 +65,9 @@ impl Entry {
 
 impl Told {
     fn weight(&self) -> usize {
+        if self.is_shared {
+            return ENTRY_BYTES;
+        }
         let (start, _) = self.chunk.start_of(self.from as usize);
         let marks = self.chunk.marks.len() - self.from as usize;
         ENTRY_BYTES + self.chunk.bytes.len() - start + marks * size_of::<Mark>()
@@ -89,8 +95,12 @@ impl Queue {
     }
 
     /// Adds events; returns how many.
-    pub fn push_told(&mut self, told: Told) -> usize {
+    pub fn push_told(&mut self, mut told: Told) -> usize {
         let count = told.events_count();
+        told.is_shared = match self.entries.back() {
+            Some(Entry::Told(last)) => Arc::ptr_eq(&last.chunk, &told.chunk),
+            _ => false,
+        };
         self.add(Entry::Told(told));
         count
     }

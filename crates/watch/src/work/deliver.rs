@@ -120,7 +120,8 @@ impl Work {
         let first = chunk.marks.get(place)?.revision;
         let &mut Watcher { watch_id, may_fragment, stream, .. } = watcher;
         let from = place as u32;
-        let told = Told { watch_id, chunk: chunk.clone(), from, may_fragment, revision };
+        let told =
+            Told { watch_id, chunk: chunk.clone(), from, may_fragment, revision, is_shared: false };
         let pushed = self.streams.get(stream)?.end.push_told(told, queue_bytes_max);
         if pushed == Pushed::Full {
             return Some((number, first));
