@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::error::Error;
 use crate::retry::{Attempts, Class, Decision};
+use crate::watch::Registry;
 
 /// A client of one cluster. Clones are cheap and share connections and token; so one is enough for a program, and every
 /// task may have its own clone.
@@ -27,7 +28,8 @@ pub struct Client {
     config: Arc<Config>,
     /// Of one call; differs from the configuration's after `with_timeout`.
     timeout: Duration,
-    require_leader: bool,
+    pub(crate) require_leader: bool,
+    pub(crate) watches: Arc<Registry>,
 }
 
 impl Client {
@@ -40,6 +42,7 @@ impl Client {
             timeout: config.request_timeout,
             config: Arc::new(config),
             require_leader: false,
+            watches: Arc::default(),
         })
     }
 
@@ -49,7 +52,7 @@ impl Client {
     }
 
     /// The same client, with calls that a member refuses while it knows of no leader, where it would otherwise serve them
-    /// (serializable reads) or wait.
+    /// (serializable reads, watches) or wait.
     pub fn requiring_leader(&self) -> Client {
         Client { require_leader: true, ..self.clone() }
     }
@@ -132,8 +135,18 @@ impl Client {
         token: Option<MetadataValue<Ascii>>,
         deadline: Instant,
     ) -> Request<Req> {
-        let mut request = Request::new(message);
+        let mut request = self.request_without_end(message, token);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        request
+    }
+
+    /// The same for a call that has no deadline.
+    pub(crate) fn request_without_end<Req>(
+        &self,
+        message: Req,
+        token: Option<MetadataValue<Ascii>>,
+    ) -> Request<Req> {
+        let mut request = Request::new(message);
         if let Some(token) = token {
             request.metadata_mut().insert("token", token);
         }

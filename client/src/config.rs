@@ -37,7 +37,8 @@ impl fmt::Debug for Credentials {
 pub struct Config {
     /// `host:port`, `http://host:port` or `unix:///path`, one or more.
     pub endpoints: Vec<String>,
-    /// The whole of a call: waiting for a connection, sending, every retry. Default 5 s.
+    /// The whole of a call: waiting for a connection, sending, every retry. Default 5 s. A watch that waits so long (a second
+    /// at least) to be created is tried at another endpoint.
     pub request_timeout: Duration,
     /// One attempt to connect to one endpoint. Default 2 s.
     pub dial_timeout: Duration,

@@ -7,7 +7,7 @@ use tonic::{Code, ConnectError, Status, TimeoutExpired};
 /// Why a call failed.
 ///
 /// The texts are those of etcd's own client, since scripts read them.
-#[derive(Debug, ThisError)]
+#[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {
     /// The server refused, for a reason that has a name.
@@ -30,6 +30,34 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the watch wants next has been compacted away.
+    #[error("{}", EtcdError::Compacted)]
+    Compacted {
+        /// The first revision that is still to be had.
+        compact_revision: i64,
+    },
+    /// The server will not serve the watch.
+    #[error("{reason}")]
+    WatchCanceled {
+        /// Why, in the server's words.
+        reason: String,
+    },
+    /// The server sent the watch an event that cannot follow what was there before.
+    #[error(
+        "watch: an event of revision {received} came where {expected} was the least there could be"
+    )]
+    WatchDisorder {
+        /// The least revision that could have come.
+        expected: i64,
+        /// The one that did.
+        received: i64,
+    },
+    /// The watch has ended, and has said why.
+    #[error("the watch has ended")]
+    WatchEnded,
+    /// The client has as many watches as it may.
+    #[error("too many watches")]
+    TooManyWatches,
 }
 
 impl Error {
@@ -37,6 +65,8 @@ impl Error {
     pub fn etcd(&self) -> Option<EtcdError> {
         match self {
             Error::Etcd(error) => Some(*error),
+            Error::Compacted { .. } => Some(EtcdError::Compacted),
+            Error::WatchCanceled { reason } => named_in(reason),
             _ => None,
         }
     }
@@ -48,6 +78,13 @@ impl Error {
             Error::Status(status) => status.code(),
             Error::DeadlineExceeded => Code::DeadlineExceeded,
             Error::NoEndpoints | Error::InvalidEndpoint { .. } => Code::InvalidArgument,
+            Error::Compacted { .. } => EtcdError::Compacted.code(),
+            Error::WatchCanceled { reason } => {
+                named_in(reason).map_or(Code::FailedPrecondition, EtcdError::code)
+            }
+            Error::WatchDisorder { .. } => Code::DataLoss,
+            Error::WatchEnded => Code::FailedPrecondition,
+            Error::TooManyWatches => Code::ResourceExhausted,
         }
     }
 }
@@ -67,6 +104,12 @@ impl From<Status> for Error {
 /// Whether the request certainly never left: no connection could be made.
 pub(crate) fn was_never_sent(status: &Status) -> bool {
     status.code() == Code::Unavailable && has_source::<ConnectError>(status)
+}
+
+/// The named error in a text that may be a whole gRPC status as Go prints it.
+fn named_in(text: &str) -> Option<EtcdError> {
+    let name = text.split_once(" desc = ").map_or(text, |(_, description)| description);
+    EtcdError::from_message(name)
 }
 
 fn is_deadline(status: &Status) -> bool {
@@ -117,6 +160,22 @@ mod tests {
             error.to_string(),
             "rpc error: code = Canceled desc = etcdserver: watch canceled"
         );
+    }
+
+    #[test]
+    fn the_reason_of_a_refused_watch_may_hold_a_name() {
+        let refused = |reason: &str| Error::WatchCanceled { reason: reason.into() };
+        let text = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+        let error = refused(text);
+        assert_eq!(
+            (error.etcd(), error.code()),
+            (Some(EtcdError::PermissionDenied), Code::PermissionDenied)
+        );
+        assert_eq!(error.to_string(), text);
+        assert_eq!(refused("mvcc: watcher range is empty").etcd(), None);
+        let compacted = Error::Compacted { compact_revision: 7 };
+        assert_eq!(compacted.etcd(), Some(EtcdError::Compacted));
+        assert_eq!(compacted.to_string(), "etcdserver: mvcc: required revision has been compacted");
     }
 
     #[test]

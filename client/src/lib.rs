@@ -23,6 +23,8 @@
 //!    again. A read may, when the server was unavailable; a write may not, since it could have been done.
 //! 3. All of it ends at the deadline ([`Config::request_timeout`], or [`Client::with_timeout`] for one call) with
 //!    [`Error::DeadlineExceeded`].
+//!
+//! A watch is no call: it has no deadline, and goes on through lost connections and members. See [`watch`].
 
 mod auth;
 mod client;
@@ -34,6 +36,7 @@ mod kv;
 mod maintenance;
 mod range;
 pub mod retry;
+pub mod watch;
 
 pub use client::Client;
 pub use config::{Config, Credentials};
@@ -42,3 +45,4 @@ pub use kv::RangeStream;
 pub use kvorum_proto::api;
 pub use kvorum_proto::errors::EtcdError;
 pub use range::{EVERY_KEY_AFTER, prefix_end};
+pub use watch::{UpdateKind, Watch, WatchOptions, WatchUpdate};

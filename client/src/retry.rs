@@ -97,7 +97,7 @@ impl Attempts {
     }
 }
 
-fn asks_for_new_token(error: EtcdError) -> bool {
+pub(crate) fn asks_for_new_token(error: EtcdError) -> bool {
     matches!(error, EtcdError::UserEmpty | EtcdError::InvalidAuthToken | EtcdError::AuthOldRevision)
 }
 
