@@ -58,7 +58,7 @@ fn completion_scripts_name_the_commands() {
 
 #[test]
 fn exit_codes_are_those_of_etcdctl() {
-    let cases: [(&[&str], i32, &str); 8] = [
+    let cases: [(&[&str], i32, &str); 12] = [
         (&["--bogus"], 1, "unknown flag: --bogus"),
         (
             &["nosuch"],
@@ -75,6 +75,18 @@ fn exit_codes_are_those_of_etcdctl() {
         (&["--endpoints=", "get", "a"], 2, "etcdclient: no available endpoints"),
         (&["compaction", "x"], 1, "strconv.ParseInt: parsing \"x\": invalid syntax"),
         (&["txn"], 3, "EOF"),
+        (&["watch"], 128, "bad number of arguments"),
+        (
+            &["watch", "a", "--"],
+            128,
+            "bad number of arguments (found separator --, but no commands)",
+        ),
+        (
+            &["watch", "a", "b", "--prefix"],
+            128,
+            "`range_end` and `--prefix` are mutually exclusive",
+        ),
+        (&["watch", "-i"], 3, "error reading watch request line: EOF"),
     ];
     for (arguments, code, text) in cases {
         let expected = (code, String::new(), format!("Error: {text}\n"));

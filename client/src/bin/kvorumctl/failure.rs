@@ -8,10 +8,12 @@ use kvorum_client::Error;
 pub const ERROR: u8 = 1;
 /// The client could not be made: no endpoint, or not who one says one is.
 pub const BAD_CONNECTION: u8 = 2;
-/// A transaction's text could not be understood.
+/// Standard input holds something that could not be understood, or ended too early.
 pub const INVALID_INPUT: u8 = 3;
 /// A flag has a value that is not supported.
 pub const BAD_FEATURE: u8 = 4;
+/// A watch has come to its end.
+pub const INTERRUPTED: u8 = 5;
 /// Arguments are missing or do not go together.
 pub const BAD_ARGUMENTS: u8 = 128;
 
@@ -33,6 +35,11 @@ impl Failure {
     /// A failure of which the user has been told already.
     pub fn silent(code: u8) -> Failure {
         Failure { code, message: None }
+    }
+
+    /// What is wrong, for a message that says where.
+    pub fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
     }
 
     /// Prints the message and gives the exit code.

@@ -18,6 +18,9 @@ use crate::go::{duration, number};
 /// What the names of variables begin with.
 const PREFIX: &str = "ETCDCTL_";
 
+/// Variables that are no global flags: which API etcdctl is to use, of which there is one left, and what `watch` reads.
+const OTHER_VARIABLES: [&str; 3] = ["ETCDCTL_API", "ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"];
+
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -161,6 +164,7 @@ impl Globals {
                     given[flag] = Some(value);
                 }
                 Some(_) => {}
+                None if OTHER_VARIABLES.contains(&variable.as_str()) => {}
                 None => eprintln!("Warning: unrecognized environment variable {variable}"),
             }
         }

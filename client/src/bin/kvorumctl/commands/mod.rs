@@ -9,6 +9,8 @@ mod member;
 mod put;
 mod txn;
 mod version;
+mod watch;
+mod words;
 
 use std::ffi::OsString;
 use std::io::{Stdout, stdout};
@@ -28,6 +30,7 @@ pub fn all() -> Vec<Command> {
         put::command(),
         del::command(),
         txn::command(),
+        watch::command(),
         compaction::command(),
         endpoint::command(),
         member::command(),
@@ -45,6 +48,7 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "put" => put::run(matches).await,
         "del" => del::run(matches).await,
         "txn" => txn::run(matches).await,
+        "watch" => watch::run(matches).await,
         "compaction" => compaction::run(matches).await,
         "endpoint" => endpoint::run(matches).await,
         "member" => member::run(matches).await,

@@ -5,7 +5,7 @@ use std::io::{Result, Write};
 use kvorum_client::api::etcdserverpb::response_op::Response;
 use kvorum_client::api::etcdserverpb::{
     DeleteRangeResponse, HashKvResponse, MemberListResponse, PutResponse, RangeResponse,
-    ResponseHeader, StatusResponse, TxnResponse,
+    ResponseHeader, StatusResponse, TxnResponse, WatchResponse,
 };
 use kvorum_client::api::mvccpb::KeyValue;
 
@@ -40,6 +40,16 @@ pub fn txn(out: &mut dyn Write, answer: &TxnResponse) -> Result<()> {
             Some(Response::ResponseDeleteRange(answer)) => delete(out, answer)?,
             Some(Response::ResponseTxn(_)) | None => writeln!(out, "\"Unknown\" : \"\"")?,
         }
+    }
+    Ok(())
+}
+
+pub fn watch(out: &mut dyn Write, answer: &WatchResponse) -> Result<()> {
+    header(out, answer.header)?;
+    for event in &answer.events {
+        writeln!(out, "\"Type\" : {}", event.r#type().as_str_name())?;
+        event.prev_kv.iter().try_for_each(|kv| key_value(out, "Prev", kv))?;
+        event.kv.iter().try_for_each(|kv| key_value(out, "", kv))?;
     }
     Ok(())
 }

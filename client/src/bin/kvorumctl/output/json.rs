@@ -5,9 +5,9 @@ use std::io::{Result, Write};
 use kvorum_client::api::etcdserverpb::response_op::Response;
 use kvorum_client::api::etcdserverpb::{
     DeleteRangeResponse, DowngradeInfo, HashKvResponse, Member, MemberListResponse, PutResponse,
-    RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse,
+    RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse, WatchResponse,
 };
-use kvorum_client::api::mvccpb::KeyValue;
+use kvorum_client::api::mvccpb::{Event, KeyValue};
 
 use super::{At, Health};
 use crate::go::json::{Object, array, string};
@@ -50,6 +50,28 @@ fn operation(operation: &ResponseOp) -> String {
     };
     let (name, answer) = answer;
     Object::new().object("Response", Some(Object::new().object(name, Some(answer)))).finish()
+}
+
+/// A watch response has the names of a Go struct, not of the message.
+pub fn watch(answer: &WatchResponse) -> Object {
+    let events = match answer.header {
+        Some(_) => array(answer.events.iter().map(event)),
+        None => "null".into(),
+    };
+    Object::new()
+        .object("Header", Some(header(answer.header.unwrap_or_default())))
+        .always("Events", &events)
+        .always("CompactRevision", &answer.compact_revision.to_string())
+        .always("Canceled", &answer.canceled.to_string())
+        .always("Created", &answer.created.to_string())
+}
+
+fn event(event: &Event) -> String {
+    Object::new()
+        .number("type", event.r#type)
+        .object("kv", event.kv.as_ref().map(key_value))
+        .object("prev_kv", event.prev_kv.as_ref().map(key_value))
+        .finish()
 }
 
 pub fn members(answer: &MemberListResponse) -> Object {
@@ -141,15 +163,16 @@ fn at<Answer>(name: &str, endpoints: &[At<Answer>], object: impl Fn(&Answer) -> 
     }))
 }
 
-fn with_header(header: Option<ResponseHeader>) -> Object {
-    let header = header.map(|header| {
-        Object::new()
-            .number("cluster_id", header.cluster_id)
-            .number("member_id", header.member_id)
-            .number("revision", header.revision)
-            .number("raft_term", header.raft_term)
-    });
-    Object::new().object("header", header)
+fn with_header(answered: Option<ResponseHeader>) -> Object {
+    Object::new().object("header", answered.map(header))
+}
+
+fn header(header: ResponseHeader) -> Object {
+    Object::new()
+        .number("cluster_id", header.cluster_id)
+        .number("member_id", header.member_id)
+        .number("revision", header.revision)
+        .number("raft_term", header.raft_term)
 }
 
 fn key_value(kv: &KeyValue) -> Object {

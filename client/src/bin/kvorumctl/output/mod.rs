@@ -19,7 +19,7 @@ use std::io::Write;
 
 use kvorum_client::api::etcdserverpb::{
     DeleteRangeResponse, HashKvResponse, MemberListResponse, PutResponse, RangeResponse,
-    StatusResponse, TxnResponse,
+    StatusResponse, TxnResponse, WatchResponse,
 };
 
 use crate::failure::{BAD_FEATURE, Failure};
@@ -140,6 +140,21 @@ impl Printer {
             Format::Fields => fields::txn(out, answer)?,
             Format::Json => json::line(out, json::txn(answer))?,
             Format::Protobuf => protobuf::write(out, answer)?,
+            Format::Table => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
+    /// What a watch was told. One that ended before a server had a word on it has no header.
+    pub fn watch(&self, out: &mut dyn Write, answer: &WatchResponse) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => self.simple().watch(out, answer)?,
+            Format::Fields => fields::watch(out, answer)?,
+            Format::Json => json::line(out, json::watch(answer))?,
+            Format::Protobuf => {
+                let header = Some(answer.header.unwrap_or_default());
+                protobuf::write(out, &WatchResponse { header, ..answer.clone() })?;
+            }
             Format::Table => return Err(self.unsupported()),
         }
         Ok(())

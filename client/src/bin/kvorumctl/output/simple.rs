@@ -5,7 +5,7 @@ use std::io::{Result, Write};
 
 use kvorum_client::api::etcdserverpb::response_op::Response;
 use kvorum_client::api::etcdserverpb::{
-    DeleteRangeResponse, PutResponse, RangeResponse, TxnResponse,
+    DeleteRangeResponse, PutResponse, RangeResponse, TxnResponse, WatchResponse,
 };
 use kvorum_client::api::mvccpb::KeyValue;
 
@@ -42,6 +42,14 @@ impl Simple {
                 Some(Response::ResponseDeleteRange(answer)) => self.delete(out, answer)?,
                 Some(Response::ResponseTxn(_)) | None => writeln!(out, "unexpected response")?,
             }
+        }
+        Ok(())
+    }
+
+    pub fn watch(&self, out: &mut dyn Write, answer: &WatchResponse) -> Result<()> {
+        for event in &answer.events {
+            writeln!(out, "{}", event.r#type().as_str_name())?;
+            event.prev_kv.iter().chain(&event.kv).try_for_each(|kv| self.key_value(out, kv))?;
         }
         Ok(())
     }

@@ -3,9 +3,9 @@
 use kvorum_client::api::etcdserverpb::response_op::Response;
 use kvorum_client::api::etcdserverpb::{
     DeleteRangeResponse, DowngradeInfo, HashKvResponse, Member, MemberListResponse, PutResponse,
-    RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse,
+    RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse, WatchResponse,
 };
-use kvorum_client::api::mvccpb::KeyValue;
+use kvorum_client::api::mvccpb::{Event, KeyValue};
 
 use super::{Health, Printer};
 use crate::failure::{BAD_FEATURE, Failure};
@@ -342,4 +342,134 @@ fn hashes_in_every_format() {
     );
     assert!(show("table").unwrap().contains("| 127.0.0.1:23790 | 3581052765 |\n"));
     assert_eq!(show("protobuf"), Err(unsupported("protobuf")));
+}
+
+/// What etcdctl was told of two puts and a delete of one key, and a put of another.
+fn watch_response() -> WatchResponse {
+    let kv = |key: &'static str, revisions: (i64, i64, i64), value: &'static str| KeyValue {
+        key: key.into(),
+        create_revision: revisions.0,
+        mod_revision: revisions.1,
+        version: revisions.2,
+        value: value.into(),
+        lease: 0,
+    };
+    let first = kv("foo", (2, 2, 1), "bar");
+    let second = kv("foo", (2, 3, 2), "bar2");
+    let put = |kv, prev_kv| Event { r#type: 0, kv: Some(kv), prev_kv };
+    let delete =
+        Event { r#type: 1, kv: Some(kv("foo", (0, 4, 0), "")), prev_kv: Some(second.clone()) };
+    let header = ResponseHeader {
+        cluster_id: 15875391935852295136,
+        member_id: 7383792418829112008,
+        revision: 5,
+        raft_term: 2,
+    };
+    WatchResponse {
+        header: Some(header),
+        events: vec![
+            put(first.clone(), None),
+            put(second, Some(first)),
+            delete,
+            put(kv("foo2", (5, 5, 1), "x"), None),
+        ],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_watch() {
+    let show = |format, hex| {
+        shown(format, hex, |printer, out| printer.watch(out, &watch_response())).unwrap()
+    };
+    let simple =
+        "PUT\nfoo\nbar\nPUT\nfoo\nbar\nfoo\nbar2\nDELETE\nfoo\nbar2\nfoo\n\nPUT\nfoo2\nx\n";
+    assert_eq!(show("simple", false), simple);
+    assert!(show("simple", true).starts_with("PUT\n\\x66\\x6f\\x6f\n\\x62\\x61\\x72\nPUT\n"));
+    let json = r#"{"Header":{"cluster_id":15875391935852295136,"member_id":7383792418829112008,"revision":5,"raft_term":2},"Events":[{"kv":{"key":"Zm9v","create_revision":2,"mod_revision":2,"version":1,"value":"YmFy"}},{"kv":{"key":"Zm9v","create_revision":2,"mod_revision":3,"version":2,"value":"YmFyMg=="},"prev_kv":{"key":"Zm9v","create_revision":2,"mod_revision":2,"version":1,"value":"YmFy"}},{"type":1,"kv":{"key":"Zm9v","mod_revision":4},"prev_kv":{"key":"Zm9v","create_revision":2,"mod_revision":3,"version":2,"value":"YmFyMg=="}},{"kv":{"key":"Zm9vMg==","create_revision":5,"mod_revision":5,"version":1,"value":"eA=="}}],"CompactRevision":0,"Canceled":false,"Created":false}
+"#;
+    assert_eq!((show("json", false).as_str(), show("json", true).as_str()), (json, json));
+    let fields = r#""ClusterID" : 15875391935852295136
+"MemberID" : 7383792418829112008
+"Revision" : 5
+"RaftTerm" : 2
+"Type" : PUT
+"Key" : "foo"
+"CreateRevision" : 2
+"ModRevision" : 2
+"Version" : 1
+"Value" : "bar"
+"Lease" : 0
+"Type" : PUT
+"PrevKey" : "foo"
+"PrevCreateRevision" : 2
+"PrevModRevision" : 2
+"PrevVersion" : 1
+"PrevValue" : "bar"
+"PrevLease" : 0
+"Key" : "foo"
+"CreateRevision" : 2
+"ModRevision" : 3
+"Version" : 2
+"Value" : "bar2"
+"Lease" : 0
+"Type" : DELETE
+"PrevKey" : "foo"
+"PrevCreateRevision" : 2
+"PrevModRevision" : 3
+"PrevVersion" : 2
+"PrevValue" : "bar2"
+"PrevLease" : 0
+"Key" : "foo"
+"CreateRevision" : 0
+"ModRevision" : 4
+"Version" : 0
+"Value" : ""
+"Lease" : 0
+"Type" : PUT
+"Key" : "foo2"
+"CreateRevision" : 5
+"ModRevision" : 5
+"Version" : 1
+"Value" : "x"
+"Lease" : 0
+"#;
+    assert_eq!(show("fields", false), fields);
+    let table = shown("table", false, |printer, out| printer.watch(out, &watch_response()));
+    assert_eq!(table, Err(unsupported("table")));
+    let mut out = Vec::new();
+    Printer::new("protobuf", false).unwrap().watch(&mut out, &watch_response()).unwrap();
+    assert_eq!(out.len(), 0x89);
+    assert_eq!(
+        <WatchResponse as prost::Message>::decode(out.as_slice()).unwrap(),
+        watch_response()
+    );
+}
+
+#[test]
+fn the_end_of_a_watch() {
+    let header = ResponseHeader {
+        cluster_id: 15875391935852295136,
+        member_id: 7383792418829112008,
+        revision: 0,
+        raft_term: 2,
+    };
+    let compacted = WatchResponse {
+        header: Some(header),
+        canceled: true,
+        compact_revision: 5,
+        ..Default::default()
+    };
+    let refused = WatchResponse { canceled: true, ..Default::default() };
+    let mut out = Vec::new();
+    Printer::new("protobuf", false).unwrap().watch(&mut out, &refused).unwrap();
+    assert_eq!(out, b"\n\0\x20\x01");
+    let json = |answer: &WatchResponse| {
+        shown("json", false, |printer, out| printer.watch(out, answer)).unwrap()
+    };
+    let expected = r#"{"Header":{"cluster_id":15875391935852295136,"member_id":7383792418829112008,"raft_term":2},"Events":[],"CompactRevision":5,"Canceled":true,"Created":false}
+"#;
+    assert_eq!(json(&compacted), expected);
+    let expected = "{\"Header\":{},\"Events\":null,\"CompactRevision\":0,\"Canceled\":true,\"Created\":false}\n";
+    assert_eq!(json(&refused), expected);
 }

@@ -16,7 +16,6 @@
 
 mod compare;
 mod operation;
-mod words;
 
 use std::io::BufRead;
 

@@ -8,8 +8,8 @@ use clap::Command;
 use kvorum_client::api::etcdserverpb::RequestOp;
 use kvorum_client::api::etcdserverpb::request_op::Request;
 
-use super::{invalid, words};
-use crate::commands::{del, get, put};
+use super::invalid;
+use crate::commands::{del, get, put, words};
 use crate::failure::Failure;
 
 /// Reads one operation.
