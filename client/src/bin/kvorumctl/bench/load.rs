@@ -158,12 +158,15 @@ impl Client {
     /// One operation; gives the connection back if it can be used again.
     async fn operate(&self, mut sender: Sender, begun: Instant) -> Option<Sender> {
         let call = self.work.borrow_mut().next();
-        let name = call.method.name();
+        let (name, put) = (call.method.name(), call.put);
         let answer = timeout(self.timeout, self.lane.call(&mut sender, call)).await;
         let now = Instant::now();
         match answer {
             Ok(Ok(bytes)) => {
                 self.recorder.borrow_mut().success(name, now - begun, bytes, now);
+                if let Some(put) = put {
+                    self.work.borrow_mut().answered(put);
+                }
                 Some(sender)
             }
             Ok(Err(error)) => {

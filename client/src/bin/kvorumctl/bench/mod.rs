@@ -17,6 +17,7 @@
 //! | `recorder` | latencies, errors, pauses |
 //! | `process` | processor time and memory of a process |
 //! | `report` | what is printed |
+//! | `watch` | the same for watches: how soon and how well events arrive |
 
 mod keys;
 mod load;
@@ -25,6 +26,7 @@ mod process;
 mod recorder;
 mod report;
 mod transport;
+mod watch;
 mod work;
 
 use std::io::{Write, stdout};
@@ -37,7 +39,7 @@ use tokio::task::LocalSet;
 use crate::failure::{BAD_CONNECTION, ERROR, Failure};
 use crate::session::Session;
 use load::{Load, Pace};
-use plan::Plan;
+use plan::{Kind, Plan};
 use process::Meter;
 use recorder::Recorder;
 use report::Report;
@@ -54,6 +56,9 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let session = Session::open(matches).await?;
     let format = report::Format::of(&session.printer)?;
     let meter = Meter::of(&plan.pids).map_err(|error| Failure::new(ERROR, error))?;
+    if plan.kind == Kind::Watch {
+        return LocalSet::new().run_until(watch::run(&plan, &session, meter, format)).await;
+    }
     let report = LocalSet::new().run_until(measure(&plan, &session, meter, format)).await?;
     let text = match format {
         report::Format::Text => report.text(),
@@ -73,15 +78,10 @@ async fn measure(
     mut meter: Meter,
     format: report::Format,
 ) -> Result<Report, Failure> {
-    let lanes = connect(plan, session).await?;
+    let lanes = connect(plan.connections, session).await?;
     let timeout = session.client.config().request_timeout;
     if plan.fill {
-        let (work, operations) = plan.filling();
-        let load = Load { work, clients: plan.clients, timeout, lanes: &lanes };
-        let recorder = run_phase(load, Pace::counting(operations), "fill", format).await;
-        if let Some(error) = recorder.borrow().any_error() {
-            return Err(Failure::new(ERROR, format!("filling the key space failed: {error}")));
-        }
+        fill(plan, timeout, &lanes, format).await?;
     }
     let load = || Load { work: plan.work(), clients: plan.clients, timeout, lanes: &lanes };
     if !plan.warm_up.is_zero() {
@@ -102,10 +102,26 @@ async fn measure(
     })
 }
 
-async fn connect(plan: &Plan, session: &Session) -> Result<Vec<Rc<Lane>>, Failure> {
+/// Writes every key once.
+async fn fill(
+    plan: &Plan,
+    timeout: Duration,
+    lanes: &[Rc<Lane>],
+    format: report::Format,
+) -> Result<(), Failure> {
+    let (work, operations) = plan.filling();
+    let load = Load { work, clients: plan.clients, timeout, lanes };
+    let recorder = run_phase(load, Pace::counting(operations), "fill", format).await;
+    match recorder.borrow().any_error() {
+        Some(error) => Err(Failure::new(ERROR, format!("filling the key space failed: {error}"))),
+        None => Ok(()),
+    }
+}
+
+async fn connect(connections: usize, session: &Session) -> Result<Vec<Rc<Lane>>, Failure> {
     let bad = |error: String| Failure::new(BAD_CONNECTION, error);
     let mut lanes = Vec::new();
-    for index in 0..plan.connections {
+    for index in 0..connections {
         let lane = Lane::new(&session.endpoints, session.client.token(), index).map_err(bad)?;
         lane.sender().await.map_err(bad)?;
         lanes.push(Rc::new(lane));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Command};
 
 use super::keys::{KeySpace, Values};
+use super::watch::ledger::MARK_BYTES;
 use super::work::{ListOptions, Work};
 use crate::commands::get::is_serializable;
 use crate::failure::{BAD_ARGUMENTS, Failure};
@@ -18,6 +19,8 @@ const VALUE_BYTES: u64 = 256;
 const KEY_COUNT: u64 = 10_000;
 const TXN_OPERATIONS: u64 = 1;
 const READ_PERCENT: u64 = 50;
+const WATCHERS: u64 = 100;
+const STREAMS: u64 = 1;
 const PREFIX: &str = "bench/";
 
 /// Keys written in one transaction when the key space is filled: below every server's limit.
@@ -41,6 +44,8 @@ pub enum Kind {
     List,
     /// Some puts, some ranges.
     Mixed,
+    /// Puts, and watchers who are told of them.
+    Watch,
 }
 
 impl Kind {
@@ -51,6 +56,7 @@ impl Kind {
             "txn" => Kind::Txn,
             "range" => Kind::Range,
             "list" => Kind::List,
+            "watch" => Kind::Watch,
             _ => Kind::Mixed,
         }
     }
@@ -63,6 +69,7 @@ impl Kind {
             Kind::Range => "range",
             Kind::List => "list",
             Kind::Mixed => "mixed",
+            Kind::Watch => "watch",
         }
     }
 }
@@ -94,6 +101,23 @@ pub struct Plan {
     /// Of a hundred operations of mixed work.
     pub read_percent: u64,
     pub list: ListOptions,
+    pub watch: WatchPlan,
+}
+
+/// Who watches, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatchPlan {
+    /// Each watches all keys that begin with `prefix`.
+    pub watchers: usize,
+    pub prefix: String,
+    /// Each watches a key of its own that nobody writes.
+    pub idle_watchers: usize,
+    /// The watchers share them.
+    pub streams: usize,
+    /// The streams share them.
+    pub connections: usize,
+    /// Whether the puts are to keys that are watched.
+    pub puts_are_watched: bool,
 }
 
 /// The command and its subcommands.
@@ -117,6 +141,16 @@ pub fn command() -> Command {
             .about("Reads and writes single keys")
             .arg(consistency())
             .arg(flags::integer("read-percent", "reads among a hundred operations (50)")),
+        Command::new("watch")
+            .about("Writes keys, and measures how soon and how well watchers are told of it")
+            .arg(flags::integer("watchers", "watchers of all keys with the prefix (100)"))
+            .arg(flags::integer("idle-watchers", "watchers of keys that nobody writes (0)"))
+            .arg(flags::integer("streams", "gRPC streams, shared by the watchers (1)"))
+            .arg(flags::integer(
+                "watch-conns",
+                "connections, shared by the streams, spread over the endpoints (1)",
+            ))
+            .arg(flags::text("put-prefix", "what written keys begin with, if not the prefix")),
     ];
     Command::new("bench")
         .about("Measures how fast servers are, and what it costs them")
@@ -159,12 +193,17 @@ impl Plan {
         if read_percent > 100 {
             return Err(bad("--read-percent must not be above 100".into()));
         }
+        let value_bytes = size("val-size", given.number("val-size", VALUE_BYTES)?)?;
+        if Kind::of(kind) == Kind::Watch && value_bytes < MARK_BYTES {
+            return Err(bad(format!("--val-size must be at least {MARK_BYTES}")));
+        }
         Ok(Plan {
             kind: Kind::of(kind),
             clients: size("clients", clients)?,
             connections: size("conns", given.positive("conns", CONNECTIONS)?.min(clients))?,
+            watch: given.watch()?,
             keys: given.keys()?,
-            value_bytes: size("val-size", given.number("val-size", VALUE_BYTES)?)?,
+            value_bytes,
             total: given.positive("total", TOTAL)?,
             duration: matches.time("duration"),
             rate: Some(given.number("rate", 0)?).filter(|rate| *rate > 0),
@@ -189,7 +228,7 @@ impl Plan {
         let keys = self.keys.clone();
         let values = Values::new(self.value_bytes, self.seed);
         match self.kind {
-            Kind::Put => Work::put(keys, values, self.seed),
+            Kind::Put | Kind::Watch => Work::put(keys, values, self.seed),
             Kind::Txn => Work::txn(keys, values, self.seed, self.txn_operations),
             Kind::Range => Work::range(keys, self.seed, self.serializable),
             Kind::List => Work::list(&keys, self.serializable, self.list),
@@ -243,8 +282,33 @@ impl Given<'_> {
         }
     }
 
+    fn watch(&self) -> Result<WatchPlan, Failure> {
+        let watchers = self.number("watchers", WATCHERS)?.min(CLIENTS_MAX);
+        let idle_watchers = self.number("idle-watchers", 0)?.min(CLIENTS_MAX);
+        let all = (watchers + idle_watchers).max(1);
+        let streams = self.positive("streams", STREAMS)?.min(all);
+        let connections = self.positive("watch-conns", CONNECTIONS)?.min(streams);
+        Ok(WatchPlan {
+            watchers: size("watchers", watchers)?,
+            prefix: self.prefix().into(),
+            idle_watchers: size("idle-watchers", idle_watchers)?,
+            streams: size("streams", streams)?,
+            connections: size("watch-conns", connections)?,
+            puts_are_watched: self.put_prefix().starts_with(self.prefix()),
+        })
+    }
+
+    fn prefix(&self) -> &str {
+        Some(self.text("prefix")).filter(|text| !text.is_empty()).unwrap_or(PREFIX)
+    }
+
+    /// What the keys begin with that are written.
+    fn put_prefix(&self) -> &str {
+        Some(self.text("put-prefix")).filter(|text| !text.is_empty()).unwrap_or(self.prefix())
+    }
+
     fn keys(&self) -> Result<KeySpace, Failure> {
-        let prefix = Some(self.text("prefix")).filter(|text| !text.is_empty()).unwrap_or(PREFIX);
+        let prefix = self.put_prefix();
         let key_bytes = size("key-size", self.number("key-size", KEY_BYTES)?)?;
         let count = self.positive("key-space-size", KEY_COUNT)?;
         KeySpace::new(prefix, key_bytes, count, self.is_on("sequential-keys")).map_err(bad)
@@ -289,6 +353,7 @@ mod tests {
             ("range", Kind::Range),
             ("list", Kind::List),
             ("mixed", Kind::Mixed),
+            ("watch", Kind::Watch),
         ] {
             let plan = plan(&[name]).unwrap();
             assert_eq!((plan.kind, plan.kind.name()), (kind, name));
@@ -329,6 +394,20 @@ mod tests {
     }
 
     #[test]
+    fn watchers_share_streams_and_streams_connections() {
+        let watch = |arguments: &[&str]| plan(&[&["watch"], arguments].concat()).unwrap().watch;
+        let few = watch(&[]);
+        assert_eq!((few.watchers, few.idle_watchers, few.streams, few.connections), (100, 0, 1, 1));
+        assert!(few.puts_are_watched && few.prefix == "bench/");
+        let many =
+            watch(&["--watchers=3", "--idle-watchers=4", "--streams=99", "--watch-conns=98"]);
+        assert_eq!((many.streams, many.connections), (7, 7));
+        assert!(watch(&["--put-prefix=bench/a/"]).puts_are_watched);
+        assert!(!watch(&["--put-prefix=other/"]).puts_are_watched);
+        assert_eq!(watch(&["--watchers=0"]).watchers, 0);
+    }
+
+    #[test]
     fn filling_writes_every_key() {
         let operations = |arguments: &[&str]| plan(arguments).unwrap().filling().1;
         assert_eq!(operations(&["list", "--key-space-size=1000"]), 10);
@@ -339,7 +418,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let cases: [(&[&str], &str); 6] = [
+        let cases: [(&[&str], &str); 7] = [
+            (&["watch", "--val-size=7"], "--val-size must be at least 8"),
             (&["put", "--clients=0"], "--clients must be at least 1"),
             (&["put", "--total=-1"], "--total must not be negative"),
             (&["put", "--key-space-size=0"], "--key-space-size must be at least 1"),

@@ -13,7 +13,7 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 const ERROR_TEXTS_MAX: usize = 20;
 
 /// Latencies and errors of the operations so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Recorder {
     /// Nanoseconds, by the name of the method.
     latencies: BTreeMap<&'static str, Histogram<u64>>,

@@ -192,7 +192,7 @@ fn cpu_json(micros_each: f64, cpu: Duration) -> Object {
         .always("cpu_seconds", &format!("{:.2}", cpu.as_secs_f64()))
 }
 
-fn latency_text(latency: Latency) -> String {
+pub(super) fn latency_text(latency: Latency) -> String {
     let Latency { p50, p90, p99, p99_9, max, .. } = latency;
     format!(
         "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
@@ -204,7 +204,7 @@ fn latency_text(latency: Latency) -> String {
     )
 }
 
-fn latency_json(latency: Latency) -> Object {
+pub(super) fn latency_json(latency: Latency) -> Object {
     let micros = |duration: Duration| format!("{:.1}", duration.as_secs_f64() * 1e6);
     Object::new()
         .always("mean", &micros(latency.mean))
@@ -215,11 +215,11 @@ fn latency_json(latency: Latency) -> Object {
         .always("max", &micros(latency.max))
 }
 
-fn millis(duration: Duration) -> String {
+pub(super) fn millis(duration: Duration) -> String {
     format!("{:.3} ms", duration.as_secs_f64() * 1e3)
 }
 
-fn rounded(duration: Duration, unit: Duration) -> Duration {
+pub(super) fn rounded(duration: Duration, unit: Duration) -> Duration {
     let units = duration.as_nanos() / unit.as_nanos();
     Duration::from_nanos(u64::try_from(units * unit.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 
 use bytes::Bytes;
-use h2::RecvStream;
-use h2::client::{Builder, SendRequest};
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use kvorum_client::Error;
 use tokio::net::TcpStream;
@@ -41,7 +41,8 @@ struct Target {
     uris: Vec<Uri>,
 }
 
-const METHODS: [Method; 4] = [Method::Put, Method::Txn, Method::Range, Method::RangeStream];
+const METHODS: [Method; 5] =
+    [Method::Put, Method::Txn, Method::Range, Method::RangeStream, Method::Watch];
 
 /// A client's share of a lane.
 pub struct Sender {
@@ -107,6 +108,18 @@ impl Lane {
                 Err(CallError::Refused(format!("HTTP status {} and no gRPC status", head.status)))
             }
         }
+    }
+
+    /// Begins a call of many messages in both directions.
+    pub async fn open(
+        &self,
+        sender: &mut Sender,
+        method: Method,
+    ) -> Result<(SendStream<Bytes>, ResponseFuture), CallError> {
+        poll_fn(|cx| sender.sender.poll_ready(cx)).await?;
+        let request = self.request(sender.target, method);
+        let (answer, body) = sender.sender.send_request(request, false)?;
+        Ok((body, answer))
     }
 
     fn request(&self, target: usize, method: Method) -> Request<()> {

@@ -1,5 +1,9 @@
 //! The requests of a run, ready to be sent.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_client::api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kvorum_client::api::etcdserverpb::request_op::Request;
@@ -8,6 +12,7 @@ use kvorum_client::prefix_end;
 use prost::Message;
 
 use super::keys::{Chooser, KeySpace, Values};
+use super::watch::ledger::{self, Ledger, PutNumber};
 
 /// The gRPC methods that are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +21,7 @@ pub enum Method {
     Txn,
     Range,
     RangeStream,
+    Watch,
 }
 
 impl Method {
@@ -26,6 +32,7 @@ impl Method {
             Method::Txn => "/etcdserverpb.KV/Txn",
             Method::Range => "/etcdserverpb.KV/Range",
             Method::RangeStream => "/etcdserverpb.KV/RangeStream",
+            Method::Watch => "/etcdserverpb.Watch/Watch",
         }
     }
 
@@ -35,6 +42,7 @@ impl Method {
             Method::Put => "put",
             Method::Txn => "txn",
             Method::Range | Method::RangeStream => "range",
+            Method::Watch => "watch",
         }
     }
 }
@@ -45,19 +53,26 @@ pub struct Call {
     pub method: Method,
     /// The gRPC message with its five bytes in front.
     pub frame: Bytes,
+    /// Which put it is, if someone watches for it.
+    pub put: Option<PutNumber>,
 }
 
 impl Call {
     pub fn new(method: Method, message: &impl Message) -> Call {
-        let bytes = message.encoded_len();
-        let length = u32::try_from(bytes).expect("values are smaller than 4 GiB");
-        let mut frame = BytesMut::with_capacity(5 + bytes);
-        // Not compressed.
-        frame.put_u8(0);
-        frame.put_u32(length);
-        message.encode(&mut frame).expect("the buffer has room");
-        Call { method, frame: frame.freeze() }
+        Call { method, frame: frame(message), put: None }
     }
+}
+
+/// A message with the five bytes in front of it that gRPC wants.
+pub fn frame(message: &impl Message) -> Bytes {
+    let bytes = message.encoded_len();
+    let length = u32::try_from(bytes).expect("values are smaller than 4 GiB");
+    let mut frame = BytesMut::with_capacity(5 + bytes);
+    // Not compressed.
+    frame.put_u8(0);
+    frame.put_u32(length);
+    message.encode(&mut frame).expect("the buffer has room");
+    frame.freeze()
 }
 
 /// How the whole key space is read.
@@ -92,6 +107,12 @@ pub enum Work {
         values: Values,
         serializable: bool,
         read_percent: u64,
+    },
+    /// Puts that are told apart when they come back as events.
+    Watched {
+        keys: Chooser,
+        values: Values,
+        ledger: Rc<RefCell<Ledger>>,
     },
 }
 
@@ -134,6 +155,17 @@ impl Work {
         Work::Mixed { keys: Chooser::new(keys, seed), values, serializable, read_percent }
     }
 
+    pub fn watched(keys: KeySpace, values: Values, seed: u64, ledger: Rc<RefCell<Ledger>>) -> Work {
+        Work::Watched { keys: Chooser::new(keys, seed), values, ledger }
+    }
+
+    /// A request was answered without an error.
+    pub fn answered(&mut self, put: PutNumber) {
+        if let Work::Watched { ledger, .. } = self {
+            ledger.borrow_mut().answered(put);
+        }
+    }
+
     /// The next request.
     pub fn next(&mut self) -> Call {
         match self {
@@ -147,6 +179,12 @@ impl Work {
                 } else {
                     put(keys, values)
                 }
+            }
+            Work::Watched { keys, values, ledger } => {
+                let number = ledger.borrow_mut().sent(Instant::now());
+                let value = ledger::mark(number, &values.next());
+                let request = PutRequest { key: keys.next(), value, ..Default::default() };
+                Call { put: Some(number), ..Call::new(Method::Put, &request) }
             }
         }
     }
