@@ -2,6 +2,7 @@
 
 mod api;
 
+mod client;
 mod ends;
 mod service;
 mod starts;
