@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use kvorum_consensus::{Lane, StartError};
 use kvorum_disk::FaultyDisk;
@@ -266,6 +267,18 @@ async fn what_the_log_keeps_makes_no_checkpoint_due_at_the_next_start() {
     let node = &cluster.nodes[0];
     let id = node.id;
     write_until_purged(node, &node.disk, "key").await;
+    // Until the next one is far away: a checkpoint was written a few entries ago.
+    let value = "x".repeat(4 << 10);
+    for number in 0.. {
+        let newest = *checkpoints(&node.disk).last().expect("there are two");
+        if node.member.status().applied_index <= Some(newest + 4) {
+            break;
+        }
+        assert!(number < 5_000, "no checkpoint is written");
+        node.put("more", &value).await.expect("a put");
+        // One that is under way is soon written.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     let disk = cluster.take(id).stop(&cluster.network).await;
     let kept = checkpoints(&disk);
     cluster.restart(id, disk.clone()).await;
