@@ -223,6 +223,17 @@ fn what_was_before_is_told_to_those_who_ask() {
 }
 
 #[test]
+fn what_begins_anew_in_a_transaction_has_nothing_before_it() {
+    let (mut bench, client) = bench();
+    bench.put("a", "1");
+    client.stream.create(Create { prev_kv: true, ..watch_all() });
+    bench.settle();
+    bench.commit(&[("a", None), ("a", Some("2"))]);
+    bench.publish();
+    assert_eq!(bench.told(&client), ["0 created at 2", "0 at 3 -a@3(was 1@2) +a=2@3"]);
+}
+
+#[test]
 fn events_of_one_revision_come_together_in_the_order_they_were_made() {
     let (mut bench, client) = bench();
     client.stream.create(watch_all());
