@@ -16,16 +16,6 @@ use crate::harness::{Cluster, Network, Node, Plan, body_of, eventually, files_in
 const CHECKPOINTS: &str = "/data/member/checkpoint";
 const WAL: &str = "/data/member/wal";
 
-/// Little log, so that it is purged soon.
-fn small_log(member_count: u64) -> Plan {
-    let mut plan = Plan::members(member_count);
-    plan.catchup_entries = 4;
-    plan.checkpoint_bytes = 64 << 10;
-    plan.segment_bytes = 64 << 10;
-    plan.tail_bytes = 64 << 10;
-    plan
-}
-
 /// The indexes of the checkpoints on a disk, in order.
 fn checkpoints(disk: &FaultyDisk) -> Vec<u64> {
     let names = files_in(disk, CHECKPOINTS).into_iter();
@@ -79,7 +69,7 @@ fn count_snapshots(network: &Network) -> Arc<AtomicUsize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sole_member_whose_newest_checkpoint_is_damaged_loses_nothing() {
-    let mut cluster = Cluster::start(small_log(1)).await;
+    let mut cluster = Cluster::start(Plan::small_log(1)).await;
     let id = cluster.nodes[0].id;
     for round in 0..3 {
         let node = &cluster.nodes[0];
@@ -103,7 +93,7 @@ async fn a_sole_member_whose_newest_checkpoint_is_damaged_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sole_member_with_no_checkpoint_left_says_so_and_does_not_start() {
-    let mut cluster = Cluster::start(small_log(1)).await;
+    let mut cluster = Cluster::start(Plan::small_log(1)).await;
     let node = &cluster.nodes[0];
     let id = node.id;
     write_until_purged(node, &node.disk, "key").await;
@@ -143,7 +133,7 @@ async fn follower_with_a_snapshot(cluster: &mut Cluster) -> MemberId {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_installed_snapshot_is_what_the_next_checkpoint_falls_back_on() {
-    let mut cluster = Cluster::start(small_log(3)).await;
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
     let snapshots = count_snapshots(&cluster.network);
     let member = follower_with_a_snapshot(&mut cluster).await;
     assert_eq!(snapshots.load(Ordering::Relaxed), 1);
@@ -176,7 +166,7 @@ async fn an_installed_snapshot_is_what_the_next_checkpoint_falls_back_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_with_a_hole_between_it_and_the_log_is_not_fallen_back_on() {
-    let mut cluster = Cluster::start(small_log(3)).await;
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
     // A checkpoint of its own before it falls behind.
     let leader = cluster.node(cluster.leader().await);
     let value = "x".repeat(4 << 10);
@@ -222,7 +212,7 @@ fn entry_bytes_up_to(disk: &FaultyDisk, last: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn few_and_large_entries_are_purged_for_their_bytes() {
     const BYTES_MAX: u64 = 256 << 10;
-    let mut plan = small_log(3);
+    let mut plan = Plan::small_log(3);
     plan.catchup_entries = 1_000_000;
     plan.adjust = |settings| settings.catchup_bytes = BYTES_MAX;
     let segment_bytes = plan.segment_bytes;
@@ -263,7 +253,7 @@ async fn few_and_large_entries_are_purged_for_their_bytes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_log_keeps_makes_no_checkpoint_due_at_the_next_start() {
-    let mut cluster = Cluster::start(small_log(1)).await;
+    let mut cluster = Cluster::start(Plan::small_log(1)).await;
     let node = &cluster.nodes[0];
     let id = node.id;
     write_until_purged(node, &node.disk, "key").await;

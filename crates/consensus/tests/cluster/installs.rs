@@ -70,12 +70,7 @@ fn append(
 /// it asserts against in debug builds, and left what was committed beyond it unapplied in others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_ends_within_the_log_takes_nothing_back() {
-    let mut plan = Plan::members(3);
-    plan.catchup_entries = 4;
-    plan.checkpoint_bytes = 64 << 10;
-    plan.segment_bytes = 64 << 10;
-    plan.tail_bytes = 64 << 10;
-    let mut cluster = Cluster::start(plan).await;
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
     let leader = cluster.leader().await;
     let id = cluster.other_than(leader).id;
     let disk = cluster.take(id).stop(&cluster.network).await;

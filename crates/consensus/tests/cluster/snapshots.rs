@@ -15,16 +15,6 @@ use crate::harness::{Cluster, Plan, body_of, eventually, files_in};
 const CHECKPOINTS: &str = "/data/member/checkpoint";
 const WAL: &str = "/data/member/wal";
 
-/// Little log, so that it is purged soon.
-fn small_log(member_count: u64) -> Plan {
-    let mut plan = Plan::members(member_count);
-    plan.catchup_entries = 4;
-    plan.checkpoint_bytes = 64 << 10;
-    plan.segment_bytes = 64 << 10;
-    plan.tail_bytes = 64 << 10;
-    plan
-}
-
 /// Writes until the leader has written a checkpoint and purged an entry written here: what is behind that needs a snapshot.
 async fn write_past_a_checkpoint(cluster: &Cluster, prefix: &str) -> u64 {
     let leader = cluster.leader().await;
@@ -52,7 +42,7 @@ fn forget(disk: &FaultyDisk, dir: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_restarts_from_a_checkpoint_and_what_is_left_of_the_log() {
-    let mut cluster = Cluster::start(small_log(1)).await;
+    let mut cluster = Cluster::start(Plan::small_log(1)).await;
     let id = cluster.nodes[0].id;
     for round in 0..3 {
         let count = write_past_a_checkpoint(&cluster, &format!("{round}.")).await;
@@ -67,7 +57,7 @@ async fn a_member_restarts_from_a_checkpoint_and_what_is_left_of_the_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_fell_behind_is_sent_a_snapshot() {
-    let mut cluster = Cluster::start(small_log(3)).await;
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
     let leader = cluster.leader().await;
     let behind = cluster.other_than(leader).id;
     let transfers = Arc::new(AtomicUsize::new(0));
@@ -97,7 +87,7 @@ async fn a_follower_that_fell_behind_is_sent_a_snapshot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_that_breaks_goes_on_where_it_broke() {
-    let mut cluster = Cluster::start(small_log(3)).await;
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
     let leader = cluster.leader().await;
     let behind = cluster.other_than(leader).id;
     let disk = cluster.take(behind).stop(&cluster.network).await;
@@ -130,7 +120,7 @@ async fn a_transfer_that_breaks_goes_on_where_it_broke() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_and_writes_at_the_same_time() {
-    let mut cluster = Cluster::start(small_log(3)).await;
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
     for _ in 0..2 {
         let leader = cluster.leader().await;
         let behind = cluster.other_than(leader).id;
@@ -150,7 +140,7 @@ async fn snapshots_and_writes_at_the_same_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_lost_its_state_fetches_it_before_it_takes_part() {
-    let mut cluster = Cluster::start(small_log(3)).await;
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
     let leader = cluster.leader().await;
     let robbed = cluster.other_than(leader).id;
     let mut count = 0;
@@ -181,7 +171,7 @@ async fn a_member_that_lost_its_state_fetches_it_before_it_takes_part() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_with_a_flipped_byte_is_not_used() {
-    let mut cluster = Cluster::start(small_log(3)).await;
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
     let leader = cluster.leader().await;
     write_past_a_checkpoint(&cluster, "a").await;
     let count = write_past_a_checkpoint(&cluster, "b").await;

@@ -50,6 +50,17 @@ impl Plan {
         }
     }
 
+    /// Little log, so that it is purged soon.
+    pub fn small_log(member_count: u64) -> Plan {
+        Plan {
+            catchup_entries: 4,
+            checkpoint_bytes: 64 << 10,
+            segment_bytes: 64 << 10,
+            tail_bytes: 64 << 10,
+            ..Plan::members(member_count)
+        }
+    }
+
     fn settings(&self, id: MemberId) -> Settings {
         let initial = (1..=self.member_count).map(|number| InitialMember {
             id: MemberId(number),
