@@ -4,10 +4,12 @@
 //! codec around it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kvorum_mvcc::{MemBackend, Opened, Store, create};
+use kvorum_types::KeyRange;
 use kvorum_watch::{Create, Hub, Options, Step, Stream};
 
 const VALUE: [u8; 256] = [b'v'; 256];
@@ -24,6 +26,9 @@ fn main() {
     delivery(100, 100, 50, true);
     unwatched(100_000);
     catch_up(100);
+    for (prev_kv, ranges) in [(false, 1), (true, 1), (false, 100)] {
+        large_revision(100_000, prev_kv, ranges);
+    }
 }
 
 /// What watchers are on.
@@ -166,6 +171,56 @@ fn catch_up(watchers: usize) {
     }
     let each = start.elapsed().as_secs_f64() * 1e6 / told as f64;
     println!("{watchers} watchers catching up together: {each:.4} us a delivered event");
+}
+
+/// One revision that deletes many keys, and watchers of ranges that hold all of them.
+fn large_revision(keys: usize, prev_kv: bool, ranges: usize) {
+    let (mut store, hub) = hub();
+    for _ in 0..keys / 100 {
+        let mut txn = store.begin();
+        for _ in 0..100 {
+            txn.put(format!("/registry/pods/{:030}", txn_count()).as_bytes(), &VALUE, 0);
+        }
+        txn.commit();
+    }
+    store.publish(1, Bytes::new());
+    let streams = open(&hub, ranges);
+    for (number, stream) in streams.iter().enumerate() {
+        let key = format!("/registry/a{number}");
+        stream.create(Create { key: key.into(), prev_kv, ..Shape::OneRange.create(0) });
+    }
+    settle(&hub);
+    drain(&streams);
+    let mut txn = store.begin();
+    txn.delete_range(&KeyRange::from_wire("/registry/".into(), "/registry0".into()));
+    txn.commit();
+    store.publish(2, Bytes::new());
+    let before = resident_bytes();
+    let (mut longest, mut count, begun) = (Duration::ZERO, 0, Instant::now());
+    loop {
+        let start = Instant::now();
+        let step = hub.step(Duration::ZERO);
+        longest = longest.max(start.elapsed());
+        count += 1;
+        if !matches!(step, Step::Again) {
+            break;
+        }
+    }
+    let (whole, more) = (begun.elapsed(), resident_bytes().saturating_sub(before));
+    assert_eq!(drain(&streams), keys * ranges);
+    println!(
+        "a revision of {keys} deletes, {ranges} ranges{}: {count} steps in {:.1} ms, longest {:.1} ms, {} MB more",
+        if prev_kv { ", with prev_kv" } else { "" },
+        whole.as_secs_f64() * 1e3,
+        longest.as_secs_f64() * 1e3,
+        more / 1_000_000,
+    );
+}
+
+/// A number that was not given before.
+fn txn_count() -> usize {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// From the kernel's own account of this process.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kvorum_mvcc::{BackendError, StoreReader};
 use parking_lot::Mutex;
 
+use crate::inbox::InboxLimits;
 use crate::options::Options;
 use crate::stream::{Ended, Stream, StreamEnd, TooManyStreams};
 use crate::work::Work;
@@ -47,6 +48,8 @@ pub struct Figures {
     pub catching_up: u64,
     /// Watchers that wait for their client to read.
     pub blocked: u64,
+    /// Bytes that watchers take, keys and all, as the limits count them.
+    pub watchers_bytes: u64,
     /// Events queued so far, counted for each watcher.
     pub events_delivered: u64,
     /// Bytes queued for clients, counted for each stream.
@@ -66,6 +69,9 @@ pub(crate) struct Shared {
     /// Every open stream.
     open: Mutex<BTreeMap<u64, Arc<StreamEnd>>>,
     opened_count: AtomicU64,
+    /// What each stream may hold, by how many are open: see [`Options::queues_bytes_max`].
+    queue_bytes_max: AtomicUsize,
+    requests_bytes_max: AtomicUsize,
     wake: Mutex<Option<Wake>>,
     pub figures: Mutex<Figures>,
     pub is_stopped: AtomicBool,
@@ -81,9 +87,33 @@ impl Shared {
         }
     }
 
+    /// How many bytes may be queued for a stream.
+    pub fn queue_bytes_max(&self) -> usize {
+        self.queue_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// How many requests of a stream may wait.
+    pub fn inbox_limits(&self) -> InboxLimits {
+        let bytes = self.requests_bytes_max.load(Ordering::Relaxed);
+        InboxLimits { count: self.options.requests_max, bytes }
+    }
+
+    /// Gives each of `count` streams its share.
+    fn share_among(&self, count: usize) {
+        let options = &self.options;
+        let share = options.queues_bytes_max / count.max(1);
+        // With nothing queued there is room, however small the share.
+        let of = |bytes_max: usize| bytes_max.min(share).max(1);
+        self.queue_bytes_max.store(of(options.queue_bytes_max), Ordering::Relaxed);
+        self.requests_bytes_max.store(of(options.requests_bytes_max), Ordering::Relaxed);
+    }
+
     /// The server's side of a stream is gone.
     pub fn close(&self, end: &Arc<StreamEnd>) {
-        self.open.lock().remove(&end.number);
+        let mut open = self.open.lock();
+        open.remove(&end.number);
+        self.share_among(open.len());
+        drop(open);
         self.list(end);
     }
 
@@ -115,10 +145,13 @@ impl Hub {
             listed: Mutex::default(),
             open: Mutex::default(),
             opened_count: AtomicU64::new(0),
+            queue_bytes_max: AtomicUsize::new(0),
+            requests_bytes_max: AtomicUsize::new(0),
             wake: Mutex::new(None),
             figures: Mutex::default(),
             is_stopped: AtomicBool::new(false),
         });
+        shared.share_among(0);
         let ring = Arc::downgrade(&shared);
         let follower = reader.follow(Arc::new(move || {
             if let Some(shared) = ring.upgrade() {
@@ -139,6 +172,7 @@ impl Hub {
         let number = self.shared.opened_count.fetch_add(1, Ordering::Relaxed);
         let end = Arc::new(StreamEnd::new(number, wake));
         open.insert(number, end.clone());
+        self.shared.share_among(open.len());
         drop(open);
         // Looked at when the stream can be found, so that one of the two sees the other.
         if self.shared.is_stopped.load(Ordering::SeqCst) {

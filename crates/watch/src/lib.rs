@@ -39,7 +39,9 @@
 //! - A progress reply names the hub's revision when every watcher that it speaks for is synced, and stands in the queue
 //!   behind what they were told.
 //! - A synced watcher is not cancelled because a compaction overtook the hub: see [`kvorum_mvcc::Follower`].
-//! - A stream holds at most `queue_bytes_max` and one response more.
+//! - A stream holds at most `queue_bytes_max` and one response more, and short answers to cancels: as many at most as it
+//!   had watchers. Those take effect at once, whether its client reads or not.
+//! - A step is as long as its [`Options`] say, or as one revision is large: that is told as a whole.
 //!
 //! # What is not done here
 //!
@@ -51,6 +53,8 @@ mod reply;
 mod request;
 mod stream;
 
+mod encoder;
+mod inbox;
 mod queue;
 mod ranges;
 mod run;

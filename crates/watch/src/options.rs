@@ -8,6 +8,9 @@ pub struct Options {
     /// How many bytes may be queued for a stream before its watchers are blocked. What is queued last may exceed it, so
     /// that a stream holds at most this much and one response more.
     pub queue_bytes_max: usize,
+    /// How many bytes may be queued for all streams together: when there are so many streams that it comes to less, each
+    /// has an equal share of this instead. Requests that wait have as much again.
+    pub queues_bytes_max: usize,
     /// How many revisions one response tells of at most.
     pub revisions_per_response_max: usize,
     /// A response that tells of more than one revision is not larger than this.
@@ -16,6 +19,8 @@ pub struct Options {
     pub step_bytes_max: usize,
     /// How many requests one step answers.
     pub step_requests_max: usize,
+    /// How many watchers one step tells progress.
+    pub step_progress_max: usize,
     /// How many watchers catch up together in one step.
     pub catch_up_watchers_max: usize,
     /// How long a watcher that wants progress notifications hears nothing before it gets one. Up to a tenth is added, by
@@ -27,25 +32,36 @@ pub struct Options {
     pub streams_max: usize,
     /// How many watchers a stream may have; a further one is refused by its reply.
     pub watchers_per_stream_max: usize,
+    /// How many bytes the watchers of one stream may take, keys and all; a further one is refused by its reply.
+    pub stream_watchers_bytes_max: usize,
+    /// The same for all watchers together.
+    pub watchers_bytes_max: usize,
     /// How many requests of a stream may wait to be answered: see [`Stream::has_room`](crate::Stream::has_room). At
     /// twice as many the stream is ended.
     pub requests_max: usize,
+    /// The same in bytes. What came last may exceed it.
+    pub requests_bytes_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
         Options {
             queue_bytes_max: 1 << 20,
+            queues_bytes_max: 1 << 30,
             revisions_per_response_max: 1000,
             response_bytes_max: 512 << 10,
             step_bytes_max: 256 << 10,
             step_requests_max: 256,
+            step_progress_max: 1024,
             catch_up_watchers_max: 512,
             progress_interval: Duration::from_secs(600),
             fragment_bytes: 2 << 20,
             streams_max: 100_000,
-            watchers_per_stream_max: 1_000_000,
+            watchers_per_stream_max: 500_000,
+            stream_watchers_bytes_max: 128 << 20,
+            watchers_bytes_max: 512 << 20,
             requests_max: 4096,
+            requests_bytes_max: 1 << 20,
         }
     }
 }

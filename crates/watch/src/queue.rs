@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::options::Options;
-use crate::reply::{Events, Reply};
+use crate::reply::Reply;
 use crate::run::{Chunk, Mark};
 
 /// What every entry is counted as, besides what it refers to.
@@ -38,6 +38,11 @@ pub(crate) struct Queue {
 enum Entry {
     Reply(Box<Reply>),
     Told(Told),
+    /// The answer to a cancel. Many may come that there is no room for, so they are small.
+    Canceled {
+        watch_id: i64,
+        revision: i64,
+    },
 }
 
 /// Events of one watcher.
@@ -54,11 +59,14 @@ pub(crate) struct Told {
     pub is_shared: bool,
 }
 
+const _: () = assert!(size_of::<Entry>() == size_of::<Told>(), "an entry is as small as can be");
+
 impl Entry {
     fn weight(&self) -> usize {
         match self {
             Entry::Reply(reply) => ENTRY_BYTES + REPLY_BYTES + reply.events.encoded_len(),
             Entry::Told(told) => told.weight(),
+            Entry::Canceled { .. } => ENTRY_BYTES,
         }
     }
 }
@@ -94,6 +102,11 @@ impl Queue {
         self.add(Entry::Reply(Box::new(reply)));
     }
 
+    /// Adds the answer to a cancel.
+    pub fn push_canceled(&mut self, watch_id: i64, revision: i64) {
+        self.add(Entry::Canceled { watch_id, revision });
+    }
+
     /// Adds events; returns how many.
     pub fn push_told(&mut self, mut told: Told) -> usize {
         let count = told.events_count();
@@ -101,7 +114,8 @@ impl Queue {
             Some(Entry::Told(last)) => Arc::ptr_eq(&last.chunk, &told.chunk),
             _ => false,
         };
-        self.add(Entry::Told(told));
+        self.bytes += told.weight();
+        self.entries.push_back(Entry::Told(told));
         count
     }
 
@@ -139,6 +153,10 @@ impl Queue {
                 Some(*reply)
             }
             Entry::Told(told) => Some(self.take_told(told, options)),
+            Entry::Canceled { watch_id, revision } => {
+                self.bytes -= ENTRY_BYTES;
+                Some(Reply { watch_id, revision, canceled: true, ..Reply::default() })
+            }
         }
     }
 
@@ -220,21 +238,5 @@ impl Told {
             reply.revision = reply.revision.max(self.revision);
         }
         fitting
-    }
-}
-
-impl Events {
-    /// Parts of at most `bytes_max` bytes, or of one event.
-    fn split(&self, bytes_max: usize) -> Vec<Events> {
-        let mut parts = Vec::new();
-        let mut part = Events::default();
-        for framed in self.framed() {
-            if !part.is_empty() && part.encoded_len() + framed.len() > bytes_max {
-                parts.push(std::mem::take(&mut part));
-            }
-            part.append(framed, 1);
-        }
-        parts.push(part);
-        parts
     }
 }

@@ -39,6 +39,8 @@ pub struct Events {
     /// Most replies have one part, which then needs no list.
     first: Bytes,
     rest: Vec<Bytes>,
+    /// Of all parts.
+    bytes: usize,
     count: usize,
 }
 
@@ -55,7 +57,7 @@ impl Events {
 
     /// How many bytes all parts have.
     pub fn encoded_len(&self) -> usize {
-        self.first.len() + self.rest.iter().map(Bytes::len).sum::<usize>()
+        self.bytes
     }
 
     /// The encoded fields, to be written one part after the other. No part is empty.
@@ -75,6 +77,7 @@ impl Events {
     /// Adds a part that holds `count` events.
     pub(crate) fn append(&mut self, part: Bytes, count: usize) {
         self.count += count;
+        self.bytes += part.len();
         if self.first.is_empty() {
             self.first = part;
         } else {
@@ -82,21 +85,57 @@ impl Events {
         }
     }
 
+    /// Cuts between events: pieces of at most `bytes_max` bytes, or of one event.
+    pub(crate) fn split(&self, bytes_max: usize) -> Vec<Events> {
+        let mut pieces = vec![Events::default()];
+        for part in self.parts() {
+            // From `start` on, `count` events in `bytes` are to go into the last piece.
+            let (mut start, mut bytes, mut count) = (0, 0, 0);
+            for framed_len in framed_lens(part) {
+                let filled = pieces.last().map_or(0, Events::encoded_len) + bytes;
+                if filled > 0 && filled + framed_len > bytes_max {
+                    append_last(&mut pieces, part.slice(start..start + bytes), count);
+                    pieces.push(Events::default());
+                    (start, bytes, count) = (start + bytes, 0, 0);
+                }
+                (bytes, count) = (bytes + framed_len, count + 1);
+            }
+            append_last(&mut pieces, part.slice(start..start + bytes), count);
+        }
+        pieces
+    }
+
     /// Each event with its key and length.
     pub(crate) fn framed(&self) -> impl Iterator<Item = Bytes> + '_ {
         self.parts().flat_map(|part| {
-            let mut rest = part.as_ref();
-            std::iter::from_fn(move || {
-                let whole = rest;
-                // One byte of key, as every tag below 16 has.
-                let mut at = whole.get(1..)?;
-                let length = usize::try_from(decode_varint(&mut at).ok()?).ok()?;
-                let framed_len = whole.len() - at.len() + length;
-                let framed;
-                (framed, rest) = whole.split_at_checked(framed_len)?;
-                Some(part.slice_ref(framed))
+            let mut start = 0;
+            framed_lens(part).map(move |framed_len| {
+                start += framed_len;
+                part.slice(start - framed_len..start)
             })
         })
+    }
+}
+
+/// How long each event of a part is, with its key and length.
+fn framed_lens(part: &Bytes) -> impl Iterator<Item = usize> + '_ {
+    let mut rest = part.as_ref();
+    std::iter::from_fn(move || {
+        let whole = rest;
+        // One byte of key, as every tag below 16 has.
+        let mut at = whole.get(1..)?;
+        let length = usize::try_from(decode_varint(&mut at).ok()?).ok()?;
+        let framed_len = (whole.len() - at.len()).checked_add(length)?;
+        rest = whole.get(framed_len..)?;
+        Some(framed_len)
+    })
+}
+
+fn append_last(pieces: &mut [Events], part: Bytes, count: usize) {
+    if let Some(last) = pieces.last_mut()
+        && !part.is_empty()
+    {
+        last.append(part, count);
     }
 }
 

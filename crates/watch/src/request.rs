@@ -45,3 +45,17 @@ pub(crate) enum Request {
     Cancel(i64),
     Progress,
 }
+
+impl Request {
+    /// About how many bytes it takes.
+    pub fn weight(&self) -> usize {
+        size_of::<Request>()
+            + match self {
+                Request::Create(create) => {
+                    size_of::<Create>() + create.key.len() + create.range_end.len()
+                }
+                Request::Refuse(reason) => reason.len(),
+                Request::Cancel(_) | Request::Progress => 0,
+            }
+    }
+}

@@ -4,7 +4,6 @@
 //! to put something in or to take something out; a stream that has something for the hub puts itself on the hub's list.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::hub::{Shared, Wake};
+use crate::inbox::{Inbox, InboxLimits, Overfull};
 use crate::queue::{Queue, Told};
 use crate::reply::Reply;
 use crate::request::{Create, Request};
@@ -55,7 +55,7 @@ pub(crate) const NO_SLOT: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 pub(crate) struct Line {
-    pub requests: VecDeque<Request>,
+    pub inbox: Inbox,
     pub queue: Queue,
     /// The stream is on the hub's list.
     pub is_listed: bool,
@@ -95,6 +95,17 @@ impl StreamEnd {
         if was_empty { Pushed::First(0) } else { Pushed::Behind(0) }
     }
 
+    /// Queues the answer to a cancel, whatever is queued already: it takes less than the watcher did.
+    pub fn push_canceled(&self, watch_id: i64, revision: i64) -> Pushed {
+        let mut line = self.line.lock();
+        if line.is_closed || line.ended.is_some() {
+            return Pushed::Behind(0);
+        }
+        let was_empty = line.queue.is_empty();
+        line.queue.push_canceled(watch_id, revision);
+        if was_empty { Pushed::First(0) } else { Pushed::Behind(0) }
+    }
+
     /// Queues events, if there is room.
     pub fn push_told(&self, told: Told, bytes_max: usize) -> Pushed {
         let mut line = self.line.lock();
@@ -113,7 +124,7 @@ impl StreamEnd {
     pub fn end(&self, why: Ended) {
         let mut line = self.line.lock();
         line.ended.get_or_insert(why);
-        line.requests.clear();
+        line.inbox.clear();
         drop(line);
         (self.wake)();
     }
@@ -127,16 +138,11 @@ impl Line {
         has_room
     }
 
-    /// Takes at most `count_max` requests. Says also whether the server is to be told that there is room for more.
-    pub fn take_requests(&mut self, count_max: usize, waiting_max: usize) -> (Vec<Request>, bool) {
-        let count = self.requests.len().min(count_max);
-        let taken = self.requests.drain(..count).collect();
-        if self.requests.is_empty() {
-            self.requests = VecDeque::new();
-        }
-        let has_room_again = self.is_refusing && self.requests.len() < waiting_max;
+    /// Whether the server is to be told that there is room for requests again.
+    pub fn has_room_again(&mut self, limits: InboxLimits) -> bool {
+        let has_room_again = self.is_refusing && !self.inbox.is_full(limits);
         self.is_refusing &= !has_room_again;
-        (taken, has_room_again)
+        has_room_again
     }
 }
 
@@ -174,22 +180,22 @@ impl Stream {
         if line.ended.is_some() {
             return;
         }
-        if line.requests.len() >= self.hub.options.requests_max.saturating_mul(2) {
-            drop(line);
-            self.end.end(Ended::TooManyRequests);
-            self.hub.list(&self.end);
+        if line.is_closed {
             return;
         }
-        line.requests.push_back(request);
+        let pushed = line.inbox.push(request, self.hub.inbox_limits());
         drop(line);
+        if let Err(Overfull) = pushed {
+            self.end.end(Ended::TooManyRequests);
+        }
         self.hub.list(&self.end);
     }
 
     /// Whether more requests should be read from the client. When that changes back to true, the stream's wake is rung.
-    /// Whoever goes on regardless has its stream ended, when twice as many requests wait as may.
+    /// Whoever goes on regardless has its stream ended, when twice as much waits as may.
     pub fn has_room(&self) -> bool {
         let mut line = self.end.line.lock();
-        line.is_refusing = line.requests.len() >= self.hub.options.requests_max;
+        line.is_refusing = line.inbox.is_full(self.hub.inbox_limits());
         !line.is_refusing
     }
 
@@ -198,13 +204,26 @@ impl Stream {
         let options = &self.hub.options;
         let mut line = self.end.line.lock();
         let replies = line.queue.drain(bytes_max.max(1), options);
-        let has_room_again = line.is_blocked && line.queue.bytes() <= options.queue_bytes_max / 2;
+        let has_room_again =
+            line.is_blocked && line.queue.bytes() <= self.hub.queue_bytes_max() / 2;
         line.is_blocked &= !has_room_again;
         drop(line);
         if has_room_again {
             self.hub.list(&self.end);
         }
         replies
+    }
+
+    /// Forgets everything that is queued, and all watchers, as dropping does: nothing more will come.
+    pub fn close(&self) {
+        let mut line = self.end.line.lock();
+        if std::mem::replace(&mut line.is_closed, true) {
+            return;
+        }
+        line.inbox.clear();
+        line.queue.clear();
+        drop(line);
+        self.hub.close(&self.end);
     }
 
     /// Why nothing more will come once the queue is drained; `None` while the stream lives.
@@ -215,12 +234,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let mut line = self.end.line.lock();
-        line.is_closed = true;
-        line.requests.clear();
-        line.queue.clear();
-        drop(line);
-        self.hub.close(&self.end);
+        self.close();
     }
 }
 

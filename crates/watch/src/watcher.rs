@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kvorum_types::{KeyRange, RangeEnd};
 
 use crate::run::Variant;
 use crate::stream::StreamEnd;
+
+/// About what a watcher takes beside its keys.
+const WATCHER_BYTES: usize = 256;
 
 /// One subscription.
 ///
@@ -30,6 +34,17 @@ pub(crate) struct Watcher {
     pub was_told: bool,
 }
 
+impl Watcher {
+    /// What a watcher of a range counts for, about what it takes.
+    pub fn weight(range: &KeyRange) -> usize {
+        let end = match &range.end {
+            RangeEnd::Before(end) => end.len(),
+            RangeEnd::Unbounded | RangeEnd::Point => 0,
+        };
+        WATCHER_BYTES + range.start.len() + end
+    }
+}
+
 /// What a watcher is doing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
@@ -49,8 +64,6 @@ pub(crate) struct Listing {
     pub revision: i64,
     /// The first key not yet told.
     pub from: Bytes,
-    /// How many keys to read next.
-    pub page: usize,
 }
 
 /// The hub's part of a stream.
@@ -65,9 +78,17 @@ pub(crate) struct StreamState {
     /// The watchers that wait for room in the queue.
     pub blocked: BTreeSet<u32>,
     pub asked: Option<Asked>,
-    /// How many watchers want progress, and when they are due.
-    pub progress_count: usize,
+    /// Watchers that were created before the hub had come to their progress revision, by it.
+    pub early: BTreeSet<(i64, i64)>,
+    /// The watchers that want progress without asking, and when the next round is due.
+    pub progress: BTreeSet<i64>,
     pub progress_due: Option<Duration>,
+    /// There is a round, which goes on with this watch id or the next one.
+    pub round: Option<i64>,
+    /// It waits for room in the queue.
+    pub is_round_resting: bool,
+    /// What its watchers take.
+    pub watchers_bytes: usize,
     pub is_closing: bool,
 }
 
@@ -89,10 +110,23 @@ impl StreamState {
             unsynced_count: 0,
             blocked: BTreeSet::new(),
             asked: None,
-            progress_count: 0,
+            early: BTreeSet::new(),
+            progress: BTreeSet::new(),
             progress_due: None,
+            round: None,
+            is_round_resting: false,
+            watchers_bytes: 0,
             is_closing: false,
         }
+    }
+
+    /// Notes that the hub has come to `revision`. Returns the largest progress revision of a watcher that it has not come
+    /// to; 0 if there is none.
+    pub fn last_start(&mut self, revision: i64) -> i64 {
+        while self.early.first().is_some_and(|(start, _)| *start <= revision) {
+            self.early.pop_first();
+        }
+        self.early.last().map_or(0, |(start, _)| *start)
     }
 
     /// A watch id that is free. They only go up, so that one is not soon used for another watcher.

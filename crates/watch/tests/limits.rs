@@ -267,6 +267,276 @@ fn progress_comes_once_an_interval_to_idle_watchers_that_want_it() {
     assert_eq!(bench.told(&clients[7]), ["0 at 2", "2 at 2"]);
 }
 
+#[test]
+fn a_client_that_asks_for_large_keys_waits_or_is_ended() {
+    let bench = Bench::new(Options { requests_bytes_max: 10_000, ..Options::default() });
+    let client = bench.open();
+    let large = || Create { key: vec![b'k'; 6000].into(), ..Create::default() };
+    for _ in 0..2 {
+        assert!(client.stream.has_room());
+        client.stream.create(large());
+    }
+    assert!(!client.stream.has_room());
+    bench.settle();
+    assert_eq!(client.rung(), 2, "there is room, and there are replies");
+    assert!(client.stream.has_room());
+
+    for _ in 0..4 {
+        client.stream.create(large());
+    }
+    assert_eq!(client.stream.ended(), None);
+    client.stream.create(large());
+    assert_eq!(client.stream.ended(), Some(Ended::TooManyRequests));
+    bench.settle();
+    assert_eq!(bench.hub.figures().watchers, 0);
+}
+
+#[test]
+fn watchers_of_one_stream_and_of_all_take_no_more_memory_than_they_may() {
+    let limits = Options {
+        stream_watchers_bytes_max: 10_000,
+        watchers_bytes_max: 15_000,
+        ..Options::default()
+    };
+    let bench = Bench::new(limits);
+    let large = || Create { range_end: vec![b'z'; 4000].into(), ..watch("a") };
+    let refused = |why| format!("-1 created canceled at 1 because the watchers of {why}");
+    let (one, other) = (bench.open(), bench.open());
+    for client in [&one, &other] {
+        (0..3).for_each(|_| client.stream.create(large()));
+    }
+    let of_stream = refused("one stream take too much memory");
+    let of_member = refused("this member take too much memory");
+    assert_eq!(bench.told(&one), ["0 created at 1", "1 created at 1", &of_stream]);
+    assert_eq!(bench.told(&other), ["0 created at 1", &of_member, &of_member]);
+    assert!((12_000..15_000).contains(&bench.hub.figures().watchers_bytes));
+    // Small ones still find room, and what is cancelled makes more.
+    other.stream.create(watch("b"));
+    one.stream.cancel(0);
+    bench.settle();
+    other.stream.create(large());
+    assert_eq!(bench.told(&other), ["1 created at 1", "2 created at 1"]);
+    drop((one, other));
+    bench.settle();
+    assert_eq!(bench.hub.figures().watchers_bytes, 0);
+}
+
+#[test]
+fn a_cancel_takes_effect_at_once_though_its_client_does_not_read() {
+    let mut bench = Bench::new(Options { queue_bytes_max: 500, ..Options::default() });
+    let (client, other) = (bench.open(), bench.open());
+    for _ in 0..3 {
+        client.stream.create(watch("a"));
+    }
+    other.stream.create(watch("a"));
+    bench.settle();
+    bench.put("a", "1");
+    bench.settle();
+    assert_eq!(bench.hub.figures().blocked, 3);
+    client.stream.create(watch("b"));
+    for watch_id in [1, 7, 3, 0] {
+        client.stream.cancel(watch_id);
+    }
+    bench.settle();
+    assert_eq!(bench.hub.figures().watchers, 2, "of each stream one");
+    let told = bench.told(&client);
+    let wanted = [
+        "0 created at 1",
+        "1 created at 1",
+        "2 created at 1",
+        "1 canceled at 2",
+        "0 canceled at 2",
+        "3 created at 2",
+        "3 canceled at 2",
+        "2 at 2 +a=1@2",
+    ];
+    assert_eq!(told, wanted, "a cancel of what is not there yet keeps its turn");
+}
+
+#[test]
+fn many_streams_share_what_may_be_queued() {
+    let limits =
+        Options { queues_bytes_max: 10_000, requests_bytes_max: 4000, ..Options::default() };
+    let mut bench = Bench::new(limits);
+    let clients: Vec<_> = (0..10).map(|_| bench.open()).collect();
+    let value = "v".repeat(300);
+    for client in &clients {
+        client.stream.create(watch_all());
+        bench.settle();
+        client.stream.create(Create { key: vec![b'k'; 1000].into(), ..Create::default() });
+        assert!(!client.stream.has_room());
+    }
+    for number in 0..100 {
+        bench.put(&format!("key{number}"), &value);
+        bench.settle();
+    }
+    assert_eq!(bench.hub.figures().blocked, 10);
+    assert!(bench.hub.figures().pending_bytes < 20_000);
+    let mut clients = clients.into_iter();
+    let last = clients.next_back().unwrap();
+    drop(clients);
+    for number in 0..10 {
+        bench.put(&format!("more{number}"), &value);
+    }
+    let told: usize = bench.hear(&last).iter().map(|reply| reply.events.len()).sum();
+    assert_eq!(told, 110);
+    last.stream.create(Create { key: vec![b'k'; 1000].into(), ..Create::default() });
+    assert!(last.stream.has_room(), "the whole is its own now");
+}
+
+#[test]
+fn a_closed_stream_is_as_a_dropped_one() {
+    let mut bench = Bench::new(Options::default());
+    let client = bench.open();
+    client.stream.create(watch("a"));
+    bench.settle();
+    bench.put("a", "1");
+    bench.settle();
+    client.stream.close();
+    client.stream.create(watch("a"));
+    bench.settle();
+    assert!(client.stream.drain(ALL).is_empty());
+    let figures = bench.hub.figures();
+    assert_eq!((figures.streams, figures.watchers, figures.pending_bytes), (0, 0, 0));
+    drop(client);
+    bench.settle();
+}
+
+#[test]
+fn progress_of_very_many_watchers_is_told_a_few_in_each_step() {
+    const COUNT: usize = 5000;
+    let limits = Options { step_progress_max: 100, ..Options::default() };
+    let interval = limits.progress_interval;
+    let mut bench = Bench::new(limits);
+    let (many, other) = (bench.open(), bench.open());
+    for _ in 0..COUNT {
+        many.stream.create(Create { progress_notify: true, ..watch("a") });
+        bench.hub.step(bench.now);
+    }
+    other.stream.create(watch("b"));
+    bench.settle();
+    many.stream.drain(ALL);
+    other.stream.drain(ALL);
+
+    bench.now = interval * 2;
+    let (mut told, mut steps) = (0, 0);
+    while told < COUNT {
+        // Something happens elsewhere all the while, and is told without delay.
+        bench.put("b", "v");
+        bench.hub.step(bench.now);
+        assert_eq!(other.stream.drain(ALL).len(), 1, "step {steps}");
+        let replies = many.stream.drain(ALL);
+        assert!(replies.len() <= 100, "{}", replies.len());
+        assert!(replies.iter().all(|reply| reply.watch_id as usize >= told));
+        told += replies.len();
+        steps += 1;
+    }
+    assert_eq!((told, steps), (COUNT, COUNT / 100 + 1));
+    assert!(bench.hear(&many).is_empty(), "once an interval");
+}
+
+#[test]
+fn progress_that_a_full_queue_had_no_room_for_is_told_when_there_is() {
+    let limits = Options { queue_bytes_max: 2000, ..Options::default() };
+    let interval = limits.progress_interval;
+    let mut bench = Bench::new(limits);
+    let client = bench.open();
+    for _ in 0..100 {
+        client.stream.create(Create { progress_notify: true, ..watch("a") });
+        bench.hear(&client);
+    }
+    for part in 2..5 {
+        // Rounds that are due while another has not ended add nothing.
+        bench.now = interval * part;
+        bench.settle();
+        assert!(bench.hub.figures().pending_bytes < 3000);
+    }
+    let told: Vec<i64> = bench.hear(&client).iter().map(|reply| reply.watch_id).collect();
+    assert_eq!(told, (0..100).collect::<Vec<i64>>());
+    // A round whose watchers are gone has nothing to go on with.
+    bench.now = interval * 6;
+    bench.settle();
+    for watch_id in 0..100 {
+        client.stream.cancel(watch_id);
+    }
+    bench.settle();
+    client.stream.create(Create { progress_notify: true, ..watch("a") });
+    let told = bench.told(&client);
+    assert_eq!(told.last().unwrap(), "100 created at 1");
+    bench.now = interval * 8;
+    assert_eq!(bench.told(&client), ["100 at 1"]);
+}
+
+#[test]
+fn what_is_asked_too_early_is_answered_as_soon_as_it_can_be() {
+    let mut bench = Bench::new(Options::default());
+    let client = bench.open();
+    client.stream.create(watch("a"));
+    for start in [5, 4] {
+        client.stream.create(from(start, watch("a")));
+    }
+    bench.told(&client);
+    client.stream.request_progress();
+    client.stream.request_progress();
+    for _ in 0..2 {
+        bench.put("b", "v");
+        assert!(bench.told(&client).is_empty());
+    }
+    // Without the watcher that begins with 5, there is only one that begins with 4 to wait for.
+    client.stream.cancel(1);
+    assert_eq!(bench.told(&client), ["1 canceled at 3"]);
+    bench.put("b", "v");
+    assert_eq!(bench.told(&client), ["-1 at 4"]);
+    client.stream.create(from(9, watch("a")));
+    client.stream.request_progress();
+    bench.told(&client);
+    client.stream.cancel(3);
+    assert_eq!(bench.told(&client), ["3 canceled at 4", "-1 at 4"]);
+}
+
+#[test]
+fn fragments_of_many_small_events_are_cut_out_of_the_whole() {
+    let limits = Options { fragment_bytes: 4000, ..Options::default() };
+    let mut bench = Bench::new(limits);
+    let client = bench.open();
+    client.stream.create(Create { fragment: true, ..watch_all() });
+    bench.settle();
+    client.stream.drain(ALL);
+    let keys: Vec<String> = (0..1000).map(|number| format!("key{number:04}")).collect();
+    let changes: Vec<(&str, Option<&str>)> =
+        keys.iter().map(|key| (key.as_str(), Some("v"))).collect();
+    bench.commit(&changes);
+    bench.publish();
+    let replies = bench.hear(&client);
+    assert!(replies.len() > 5);
+    assert!(replies.iter().all(|reply| reply.events.parts().count() == 1));
+    assert_eq!(replies.iter().map(|reply| reply.events.len()).sum::<usize>(), 1000);
+}
+
+#[test]
+fn a_page_of_the_state_is_bounded_though_values_become_large() {
+    let mut bench = Bench::new(Options { step_bytes_max: 20_000, ..Options::default() });
+    for number in 0..3000 {
+        bench.commit(&[(&format!("k{number:05}"), Some("v"))]);
+    }
+    let large = "v".repeat(10_000);
+    for number in 3000..3200 {
+        bench.commit(&[(&format!("k{number:05}"), Some(&large))]);
+    }
+    bench.publish();
+    let client = bench.open();
+    client.stream.create(Create { with_state: true, ..watch_all() });
+    let mut told = 0;
+    while told < 3200 {
+        bench.hub.step(bench.now);
+        let replies = client.stream.drain(ALL);
+        let bytes: usize = replies.iter().map(|reply| reply.events.encoded_len()).sum();
+        // As much as a step reads, and a few records that were not known to be large.
+        assert!(bytes <= 20_000 + 16 * 10_100, "{bytes}");
+        told += replies.iter().map(|reply| reply.events.len()).sum::<usize>();
+    }
+}
+
 /// A backend whose blocks cannot be read.
 #[derive(Debug)]
 struct Broken(MemBackend);

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use kvorum_mvcc::{ReadError, View};
 
+use crate::encoder::Encoder;
 use crate::queue::Told;
 use crate::ranges::UNMATCHED;
-use crate::run::{Chunk, Encoder, Run, Variant};
+use crate::run::{Chunk, Run, Variant};
 use crate::stream::Pushed;
 use crate::watcher::Watcher;
 use crate::work::Work;
@@ -114,7 +115,7 @@ impl Work {
         chunk: &Arc<Chunk>,
         revision: i64,
     ) -> Option<Refused> {
-        let queue_bytes_max = self.shared.options.queue_bytes_max;
+        let queue_bytes_max = self.shared.queue_bytes_max();
         let watcher = self.watchers.get_mut(number)?;
         let place = chunk.place_of(watcher.next_revision);
         let first = chunk.marks.get(place)?.revision;

@@ -7,16 +7,28 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kvorum_mvcc::{BackendError, RangeOptions, Read, ReadError, Record};
+use kvorum_mvcc::{BackendError, RangeOptions, Read, ReadError, View};
 use kvorum_types::KeyRange;
 
+use crate::encoder::encode_state;
 use crate::reply::Reply;
-use crate::run::{Chunk, encode_state};
+use crate::run::Chunk;
 use crate::watcher::{Listing, Watcher};
 use crate::work::{Work, damage};
 
-/// The most keys that are read at once, however small they are.
-const PAGE_MAX: usize = 4096;
+/// The most keys of a page, however small they are.
+const PAGE_KEYS_MAX: usize = 4096;
+
+/// How many keys are read before it is looked how large they were: a page exceeds its bytes by as many records at most.
+const READ_KEYS_MAX: usize = 16;
+
+/// Some of the state.
+struct Page {
+    bytes: Vec<u8>,
+    count: usize,
+    /// Where the next page begins; `None` if this was the last one.
+    next: Option<Bytes>,
+}
 
 impl Work {
     /// Tells one watcher the next page. Says whether there is more.
@@ -31,14 +43,13 @@ impl Work {
 
     fn tell_page(&mut self, number: u32) -> Result<(), BackendError> {
         let view = self.shared.reader.view();
-        let Some(&Listing { revision, ref from, page }) = self.listings.get(&number) else {
+        let Some(&Listing { revision, ref from }) = self.listings.get(&number) else {
             return Ok(());
         };
         let end = self.ranges.range(self.watcher(number).range).end.clone();
         let range = KeyRange { start: from.clone(), end };
-        let options = RangeOptions { limit: page, keys_only: false, count: false };
-        let records = match view.range(&range, revision, &options) {
-            Ok(found) => found.records,
+        let page = match read_page(&view, range, revision, self.options().step_bytes_max) {
+            Ok(page) => page,
             Err(ReadError::Compacted) => {
                 let compact_revision = view.compact_revision();
                 if revision < compact_revision {
@@ -48,10 +59,8 @@ impl Work {
             }
             Err(error) => return damage(error),
         };
-        let bytes = encode_page(&records);
-        let bytes_count = bytes.len();
-        if !records.is_empty() {
-            let chunk = Arc::new(Chunk::of_one(revision, bytes, records.len()));
+        if page.count > 0 {
+            let chunk = Arc::new(Chunk::of_one(revision, page.bytes, page.count));
             // The next revision is beyond the state's, and would leave the page out.
             let next_revision = std::mem::replace(&mut self.watcher_mut(number).next_revision, 0);
             let refused = self.tell(number, &chunk, revision);
@@ -62,23 +71,11 @@ impl Work {
                 return Ok(());
             }
         }
-        match records.last() {
-            Some(last) if records.len() == page => self.turn_page(number, last, bytes_count),
+        match (page.next, self.listings.get_mut(&number)) {
+            (Some(next), Some(listing)) => listing.from = next,
             _ => self.end_state(number, revision),
         }
         Ok(())
-    }
-
-    /// The next page begins after the last key of this one, and is longer or shorter by how many bytes it had.
-    fn turn_page(&mut self, number: u32, last: &Record, bytes: usize) {
-        let bytes_max = self.options().step_bytes_max;
-        let Some(listing) = self.listings.get_mut(&number) else { return };
-        listing.from = after(last.key());
-        if bytes > bytes_max {
-            listing.page = (listing.page / 2).max(1);
-        } else if bytes < bytes_max / 2 {
-            listing.page = (listing.page * 2).min(PAGE_MAX);
-        }
     }
 
     fn end_state(&mut self, number: u32, revision: i64) {
@@ -91,12 +88,30 @@ impl Work {
     }
 }
 
-fn encode_page(records: &[Record]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for record in records {
-        encode_state(&mut bytes, record);
+/// Reads about `bytes_max` bytes of a range.
+fn read_page(
+    view: &View,
+    mut range: KeyRange,
+    revision: i64,
+    bytes_max: usize,
+) -> Result<Page, ReadError> {
+    let options = RangeOptions { limit: READ_KEYS_MAX, keys_only: false, count: false };
+    let mut page = Page { bytes: Vec::new(), count: 0, next: None };
+    loop {
+        let records = view.range(&range, revision, &options)?.records;
+        for record in &records {
+            encode_state(&mut page.bytes, record);
+        }
+        page.count += records.len();
+        let Some(last) = records.last().filter(|_| records.len() == READ_KEYS_MAX) else {
+            return Ok(page);
+        };
+        range.start = after(last.key());
+        if page.bytes.len() >= bytes_max || page.count >= PAGE_KEYS_MAX {
+            page.next = Some(range.start);
+            return Ok(page);
+        }
     }
-    bytes
 }
 
 /// The first key after a key.

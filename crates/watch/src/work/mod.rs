@@ -7,8 +7,8 @@
 //! | requests | answers what streams ask, closes those that are gone | `step_requests_max` |
 //! | newest | tells synced watchers what has been published | `step_bytes_max` or one revision |
 //! | catch-up | tells some watchers what happened before | the same, and `catch_up_watchers_max` |
-//! | listing | tells one watcher a page of the state | about `step_bytes_max` |
-//! | progress | answers who asked, and one stream that is due | the watchers of a stream |
+//! | listing | tells one watcher a page of the state | about `step_bytes_max`, or some records that are larger |
+//! | progress | answers who asked, and some watchers that are due | `step_progress_max` |
 //!
 //! Streams whose queue was empty are rung at the end, once, so that everything a step tells them leaves together.
 
@@ -50,6 +50,7 @@ pub(crate) struct Work {
     todo: VecDeque<Arc<StreamEnd>>,
     /// Streams whose watchers are being removed.
     closing: VecDeque<u32>,
+    watchers_bytes: usize,
     synced_count: usize,
     blocked_count: usize,
     /// Watchers that catch up, by their next revision; and from which one to go on.
@@ -59,10 +60,12 @@ pub(crate) struct Work {
     listings: BTreeMap<u32, Listing>,
     listing: BTreeSet<u32>,
     listed_last: u32,
-    /// Streams that asked for progress.
+    /// Streams that asked for progress and are to be looked at; and those for whom the hub is to come to a revision first.
     asking: BTreeSet<u32>,
-    /// When streams are to be told progress without asking.
+    asking_early: BTreeSet<(i64, u32)>,
+    /// When streams are to be told progress without asking; and those that are being told and have room.
     progress_due: BTreeSet<(Duration, u32)>,
+    telling: VecDeque<u32>,
     /// Streams to ring at the end of the step.
     to_ring: Vec<u32>,
     events_delivered: u64,
@@ -82,6 +85,7 @@ impl Work {
             streams: Slab::default(),
             todo: VecDeque::new(),
             closing: VecDeque::new(),
+            watchers_bytes: 0,
             synced_count: 0,
             blocked_count: 0,
             catching_up: BTreeSet::new(),
@@ -90,7 +94,9 @@ impl Work {
             listing: BTreeSet::new(),
             listed_last: 0,
             asking: BTreeSet::new(),
+            asking_early: BTreeSet::new(),
             progress_due: BTreeSet::new(),
+            telling: VecDeque::new(),
             to_ring: Vec::new(),
             events_delivered: 0,
         }
@@ -139,7 +145,11 @@ impl Work {
     fn leave(&mut self, number: u32) {
         let &Watcher { state, range, stream, next_revision, .. } = self.watcher(number);
         if !matches!(state, State::Synced { .. }) {
-            self.stream_mut(stream).unsynced_count -= 1;
+            let state = self.stream_mut(stream);
+            state.unsynced_count -= 1;
+            if state.unsynced_count == 0 && state.asked.is_some() {
+                self.asking.insert(stream);
+            }
         }
         match state {
             State::Synced { place } => {
@@ -196,18 +206,19 @@ impl Work {
         self.leave(number);
         self.listings.remove(&number);
         let Some(watcher) = self.watchers.remove(number) else { return };
-        self.ranges.release(watcher.range);
-        let stream = self.stream_mut(watcher.stream);
-        stream.watchers.remove(&watcher.watch_id);
-        stream.progress_count -= usize::from(watcher.wants_progress);
-        if let Some(asked) = &mut stream.asked {
-            asked.not_before = asked.at;
+        let Watcher { watch_id, stream: slot, progress_revision, wants_progress, range, .. } =
+            watcher;
+        let bytes = Watcher::weight(self.ranges.range(range));
+        self.ranges.release(range);
+        self.watchers_bytes -= bytes;
+        let stream = self.stream_mut(slot);
+        stream.watchers_bytes -= bytes;
+        stream.watchers.remove(&watch_id);
+        stream.early.remove(&(progress_revision, watch_id));
+        if wants_progress {
+            self.forget_progress(slot, watch_id);
         }
-        if stream.progress_count == 0
-            && let Some(due) = stream.progress_due.take()
-        {
-            self.progress_due.remove(&(due, watcher.stream));
-        }
+        self.ask_again(slot);
     }
 
     /// Ends a watcher that wants what has been compacted.
@@ -250,6 +261,7 @@ impl Work {
             synced: self.synced_count as u64,
             catching_up: (self.catching_up.len() + self.listing.len()) as u64,
             blocked: self.blocked_count as u64,
+            watchers_bytes: self.watchers_bytes as u64,
             events_delivered: self.events_delivered,
             revision: self.revision,
             ..Figures::default()

@@ -12,7 +12,7 @@ use crate::reply::{NO_WATCHER, Reply};
 use crate::request::{Create, Request};
 use crate::run::Variant;
 use crate::stream::{NO_SLOT, StreamEnd};
-use crate::watcher::{Asked, Listing, State, StreamState, Watcher};
+use crate::watcher::{Listing, State, StreamState, Watcher};
 use crate::work::Work;
 
 /// etcd's words.
@@ -22,11 +22,10 @@ const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream
 
 /// Ours, for what etcd does not have.
 const TOO_MANY_WATCHERS: &str = "too many watchers on one stream";
+const TOO_LARGE_WATCHERS: &str = "the watchers of one stream take too much memory";
+const TOO_LARGE_HUB: &str = "the watchers of this member take too much memory";
 const STATE_IS_CURRENT: &str =
     "a watch with state begins at the current revision: start_revision must be 0";
-
-/// How many keys of the state are read first.
-const FIRST_PAGE: usize = 16;
 
 impl Work {
     /// Answers some of what streams have asked. Says whether there is more.
@@ -51,12 +50,13 @@ impl Work {
             self.begin_closing(end);
             return 0;
         }
-        if !line.has_queue_room(self.shared.options.queue_bytes_max) {
-            return 0;
+        if !line.has_queue_room(self.shared.queue_bytes_max()) {
+            drop(line);
+            return self.take_cancels(end, requests_max);
         }
-        let (requests, has_room_again) =
-            line.take_requests(requests_max, self.shared.options.requests_max);
-        line.is_listed = !line.requests.is_empty();
+        let requests = line.inbox.take(requests_max);
+        let has_room_again = line.has_room_again(self.shared.inbox_limits());
+        line.is_listed = !line.inbox.is_empty();
         if line.is_listed {
             self.todo.push_back(end.clone());
         }
@@ -67,10 +67,33 @@ impl Work {
         let count = requests.len();
         let slot = self.slot_of(end);
         self.unblock(slot);
+        self.wake_round(slot);
         for request in requests {
             self.answer(slot, request);
         }
         count
+    }
+
+    /// Cancels what a stream wants cancelled although there is no room in its queue: it is memory given back.
+    fn take_cancels(&mut self, end: &Arc<StreamEnd>, count_max: usize) -> usize {
+        let slot = end.slot();
+        let Some(stream) = self.streams.get(slot) else { return 0 };
+        let mut line = end.line.lock();
+        let is_there = |watch_id| stream.watchers.contains_key(&watch_id);
+        let (cancels, has_more) = line.inbox.take_cancels(count_max, is_there);
+        let has_room_again = line.has_room_again(self.shared.inbox_limits());
+        line.is_listed |= has_more;
+        drop(line);
+        if has_more {
+            self.todo.push_back(end.clone());
+        }
+        if has_room_again {
+            (end.wake)();
+        }
+        for &watch_id in &cancels {
+            self.cancel(slot, watch_id);
+        }
+        cancels.len()
     }
 
     fn slot_of(&mut self, end: &Arc<StreamEnd>) -> u32 {
@@ -151,7 +174,14 @@ impl Work {
         } else if stream.watchers.len() >= self.options().watchers_per_stream_max {
             Some(TOO_MANY_WATCHERS)
         } else {
-            None
+            let bytes = Watcher::weight(range);
+            if stream.watchers_bytes + bytes > self.options().stream_watchers_bytes_max {
+                Some(TOO_LARGE_WATCHERS)
+            } else if self.watchers_bytes + bytes > self.options().watchers_bytes_max {
+                Some(TOO_LARGE_HUB)
+            } else {
+                None
+            }
         }
     }
 
@@ -166,20 +196,30 @@ impl Work {
     ) {
         let is_from_now = create.start_revision == 0;
         let start = if is_from_now { published + 1 } else { create.start_revision };
-        let listing = Listing { revision: published, from: range.start.clone(), page: FIRST_PAGE };
+        let listing = Listing { revision: published, from: range.start.clone() };
+        let bytes = Watcher::weight(&range);
+        let progress_revision = if is_from_now { published } else { start };
         let number = self.watchers.insert(Watcher {
             stream: slot,
             range: self.ranges.acquire(range),
             watch_id,
             next_revision: start,
-            progress_revision: if is_from_now { published } else { start },
+            progress_revision,
             state: State::Listing,
             variant: Variant { filters: create.filters, prev_kv: create.prev_kv },
             may_fragment: create.fragment,
             wants_progress: create.progress_notify,
             was_told: false,
         });
-        self.stream_mut(slot).watchers.insert(watch_id, number);
+        self.watchers_bytes += bytes;
+        let revision = self.revision;
+        let stream = self.stream_mut(slot);
+        stream.watchers.insert(watch_id, number);
+        stream.watchers_bytes += bytes;
+        if progress_revision > revision {
+            stream.last_start(revision);
+            stream.early.insert((progress_revision, watch_id));
+        }
         if create.with_state {
             self.listings.insert(number, listing);
             self.enter(number, State::Listing);
@@ -187,7 +227,7 @@ impl Work {
             self.go_on(number);
         }
         if create.progress_notify {
-            self.expect_progress(slot);
+            self.expect_progress(slot, watch_id);
         }
     }
 
@@ -195,16 +235,8 @@ impl Work {
         let Some(&number) = self.stream_mut(slot).watchers.get(&watch_id) else { return };
         self.remove(number);
         let revision = self.shared.reader.revision();
-        self.reply(slot, Reply { watch_id, revision, canceled: true, ..Reply::default() });
-    }
-
-    fn ask_progress(&mut self, slot: u32) {
-        let at = self.shared.reader.revision();
-        let stream = self.stream_mut(slot);
-        if !stream.watchers.is_empty() {
-            stream.asked = Some(Asked { at, not_before: at });
-            self.asking.insert(slot);
-        }
+        let pushed = self.stream_mut(slot).end.push_canceled(watch_id, revision);
+        self.note_pushed(slot, pushed);
     }
 
     /// Follows the store again, if there was nobody to tell.
@@ -235,7 +267,7 @@ impl Work {
                 Some(number) => self.remove(number),
                 None => {
                     self.closing.pop_front();
-                    self.asking.remove(&slot);
+                    self.forget_asked(slot);
                     if let Some(stream) = self.streams.remove(slot) {
                         stream.end.slot.store(NO_SLOT, Ordering::Relaxed);
                     }
