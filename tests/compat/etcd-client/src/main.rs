@@ -1,7 +1,9 @@
-//! A round of KV calls by the crate `etcd-client`, which no one here wrote: `etcd-client-round HOST:PORT`.
+//! A round of calls by the crate `etcd-client`, which no one here wrote: `etcd-client-round HOST:PORT`.
 //!
 //! Ends with a panic at the first answer that is not etcd's. `RangeStream` is left out where the server says that it is
 //! older than 3.7.
+
+mod watches;
 
 use etcd_client::{
     Client, CompactionOptions, Compare, CompareOp, ConnectOptions, DeleteOptions, Error,
@@ -19,6 +21,7 @@ async fn main() -> Result<()> {
     streamed_ranges(&mut client).await?;
     deletes(&mut client).await?;
     transactions(&mut client).await?;
+    watches::all(&mut client).await?;
     compactions(&mut client).await?;
     errors(&mut client).await;
     cluster(&mut client, &endpoint).await?;
