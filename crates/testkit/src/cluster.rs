@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tonic::{Code, Status};
 
 use crate::endpoint::Endpoint;
+use crate::link::Link;
 use crate::ports::Port;
 use crate::process::Process;
 use crate::wait::eventually;
@@ -29,6 +30,7 @@ pub struct ClusterBuilder {
     member_count: usize,
     are_processes: bool,
     has_faulty_disks: bool,
+    has_links: bool,
     configure: Configure,
     flags: Vec<String>,
 }
@@ -43,6 +45,12 @@ impl ClusterBuilder {
     /// Gives each member a simulated disk of its own instead of real files; in this process only.
     pub fn on_faulty_disks(mut self) -> ClusterBuilder {
         self.has_faulty_disks = true;
+        self
+    }
+
+    /// Lets the way from a member's peers to it be cut: see [`Cluster::cut`].
+    pub fn with_links(mut self) -> ClusterBuilder {
+        self.has_links = true;
         self
     }
 
@@ -73,19 +81,23 @@ impl ClusterBuilder {
         cluster
     }
 
-    /// Reserves addresses and directories, starts nothing.
+    /// Reserves addresses and directories, starts no member.
     pub fn prepare(self) -> Cluster {
         let dir =
             TempDir::with_prefix("kvorum-test-").expect("the temporary directory is writable");
         let members = (0..self.member_count)
-            .map(|number| Member {
-                name: format!("m{number}"),
-                clients: Port::reserve(),
-                peers: Port::reserve(),
-                dir: dir.path().join(format!("m{number}")),
-                disk: self.has_faulty_disks.then(FaultyDisk::new),
-                endpoint: None,
-                running: Running::No,
+            .map(|number| {
+                let peers = Port::reserve();
+                Member {
+                    name: format!("m{number}"),
+                    clients: Port::reserve(),
+                    link: self.has_links.then(|| Link::open(peers.number())),
+                    peers,
+                    dir: dir.path().join(format!("m{number}")),
+                    disk: self.has_faulty_disks.then(FaultyDisk::new),
+                    endpoint: None,
+                    running: Running::No,
+                }
             })
             .collect();
         Cluster { members, dir, description: self }
@@ -106,10 +118,19 @@ struct Member {
     name: String,
     clients: Port,
     peers: Port,
+    /// Where its peers believe it to be, if not where it is.
+    link: Option<Link>,
     dir: PathBuf,
     disk: Option<FaultyDisk>,
     endpoint: Option<Endpoint>,
     running: Running,
+}
+
+impl Member {
+    /// The port on which its peers find it.
+    fn peers_find(&self) -> &Port {
+        self.link.as_ref().map_or(&self.peers, Link::port)
+    }
 }
 
 enum Running {
@@ -125,6 +146,7 @@ impl Cluster {
             member_count,
             are_processes: false,
             has_faulty_disks: false,
+            has_links: false,
             configure: Arc::new(|builder| builder),
             flags: Vec::new(),
         }
@@ -211,6 +233,21 @@ impl Cluster {
         }
     }
 
+    /// Lets a member hear no more of what its peers send. Clients still reach it, and it reaches its peers: so it is one
+    /// to cut only while it follows. The cluster must have been built [`with_links`](ClusterBuilder::with_links).
+    pub fn cut(&self, member: usize) {
+        self.link(member).set_cut(true);
+    }
+
+    /// Lets a member hear its peers again.
+    pub fn mend(&self, member: usize) {
+        self.link(member).set_cut(false);
+    }
+
+    fn link(&self, member: usize) -> &Link {
+        self.members[member].link.as_ref().expect("the cluster has links")
+    }
+
     /// Whether a member has been started and not been ended by the test.
     pub fn is_running(&self, member: usize) -> bool {
         !matches!(self.members[member].running, Running::No)
@@ -239,7 +276,7 @@ impl Cluster {
 
     /// Where peers reach a member.
     pub fn peer_url(&self, member: usize) -> String {
-        self.members[member].peers.url()
+        self.members[member].peers_find().url()
     }
 
     /// A member's data directory.
@@ -314,9 +351,8 @@ impl Cluster {
     }
 
     fn initial_cluster(&self) -> InitialCluster {
-        let url = |port: &Port| vec![ServerUrl::http("127.0.0.1", port.number())];
-        let members = self.members.iter().map(|member| (member.name.clone(), url(&member.peers)));
-        InitialCluster::new(members)
+        let member = |member: &Member| (member.name.clone(), vec![peer_url(member)]);
+        InitialCluster::new(self.members.iter().map(member))
     }
 
     fn builder(&self, number: usize) -> Builder {
@@ -326,6 +362,7 @@ impl Cluster {
             .data_dir(&member.dir)
             .client_listeners(vec![member.clients.listen()])
             .peer_listeners(vec![member.peers.listen()])
+            .advertise_peer_urls(vec![peer_url(member)])
             .initial_cluster(self.initial_cluster())
             .initial_cluster_token(self.token())
             .heartbeat_interval(HEARTBEAT_INTERVAL)
@@ -346,8 +383,8 @@ impl Cluster {
             ("data-dir", member.dir.display().to_string()),
             ("listen-client-urls", clients.clone()),
             ("advertise-client-urls", clients),
-            ("listen-peer-urls", peers.clone()),
-            ("initial-advertise-peer-urls", peers),
+            ("listen-peer-urls", peers),
+            ("initial-advertise-peer-urls", member.peers_find().url()),
             ("initial-cluster", self.initial_cluster().to_string()),
             ("initial-cluster-token", self.token()),
             ("heartbeat-interval", HEARTBEAT_INTERVAL.as_millis().to_string()),
@@ -362,4 +399,9 @@ impl Cluster {
     fn token(&self) -> String {
         self.dir.path().display().to_string()
     }
+}
+
+/// Where a member's peers find it.
+fn peer_url(member: &Member) -> ServerUrl {
+    ServerUrl::http("127.0.0.1", member.peers_find().number())
 }

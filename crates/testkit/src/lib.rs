@@ -21,6 +21,7 @@ mod binary;
 mod cluster;
 mod endpoint;
 mod gate;
+mod link;
 mod ports;
 mod process;
 mod register;
