@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test readers churn clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero readers churn clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +41,15 @@ kill-test: ## Kills and restarts members N times under load (N=1000).
 
 power-test: ## Takes the power from members on simulated disks in N rounds (N=1000).
 	KVORUM_TEST_POWER_ROUNDS=$(N) $(CARGO) test --release -p kvorum-tests --test first_light -- power --nocapture
+
+watch-faults: N = 20
+watch-faults: ## Watches through kills, leader changes, compactions and snapshots, N rounds of each (N=20).
+	$(CARGO) build --release --workspace --bins
+	KVORUM_TEST_WATCH_ROUNDS=$(N) $(CARGO) test --release -p kvorum-tests --test watch -- faults --nocapture
+
+watch-zero: N = 10000
+watch-zero: ## Creates N watches from now on while 8 clients put (N=10000).
+	KVORUM_TEST_WATCH_ZERO=$(N) $(CARGO) test --release -p kvorum-tests --test watch -- zero --nocapture
 
 readers: ## A million steps of readers, a writer and a compaction at once, against the model.
 	KVORUM_MVCC_STEPS=1000000 $(CARGO) test --release -p kvorum-mvcc --test concurrency

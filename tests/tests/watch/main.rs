@@ -2,7 +2,12 @@
 
 mod api;
 
+mod checker;
+
 mod client;
 mod ends;
+mod etcd_bugs;
+mod faults;
 mod service;
 mod starts;
+mod zero;
