@@ -136,7 +136,9 @@ impl AsyncWrite for GuardedSocket {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        // The HTTP library asks once before it writes anything, and if not, copies frames of up to 1 KiB together instead
+        // of writing each for itself. Long ones are to be written as they are all the same.
+        self.watch.has_sent() && self.socket.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -145,5 +147,30 @@ impl AsyncWrite for GuardedSocket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn long_frames_are_written_as_they_are_once_the_library_has_asked() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let mut guarded = GuardedSocket::new(Socket::Unix(server), Arc::default());
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        guarded.read_exact(&mut [0; 24]).await.unwrap();
+        assert!(!guarded.is_write_vectored());
+        guarded.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        assert!(guarded.is_write_vectored());
+        let slices = [IoSlice::new(b"ab"), IoSlice::new(b"cd")];
+        let written =
+            poll_fn(|cx| Pin::new(&mut guarded).poll_write_vectored(cx, &slices)).await.unwrap();
+        assert_eq!(written, 4);
     }
 }

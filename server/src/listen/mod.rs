@@ -19,6 +19,7 @@ use std::time::Duration;
 mod guard;
 mod pings;
 mod request;
+mod rounds;
 mod serve;
 mod streams;
 

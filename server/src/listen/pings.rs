@@ -85,6 +85,7 @@ enum Inbound {
 pub(super) struct PingWatch {
     inbound: Inbound,
     outbound: FrameTracker,
+    outbound_begun: bool,
     frames_seen: bool,
     last_ping: Option<Instant>,
     strikes: u32,
@@ -96,6 +97,7 @@ impl PingWatch {
         PingWatch {
             inbound: Inbound::Preface(0),
             outbound: FrameTracker::default(),
+            outbound_begun: false,
             frames_seen: false,
             last_ping: None,
             strikes: 0,
@@ -158,10 +160,16 @@ impl PingWatch {
         if !self.is_http2() {
             return;
         }
+        self.outbound_begun |= !bytes.is_empty();
         let forgiven = &mut self.is_forgiven;
         self.outbound.advance(bytes, |frame| {
             *forgiven |= matches!(frame.kind, TYPE_DATA | TYPE_HEADERS);
         });
+    }
+
+    /// Whether anything was written to the client on HTTP/2.
+    pub(super) fn has_sent(&self) -> bool {
+        self.outbound_begun
     }
 
     /// Whether the client has pinged too often and is to be told so.

@@ -8,13 +8,14 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use hyper::rt::Executor;
 use parking_lot::Mutex;
 use tracing::error;
+
+use super::rounds::Rounds;
 
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -37,12 +38,12 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for NewStreams {
 /// The requests of one connection.
 pub(super) struct Streams {
     new: NewStreams,
-    running: FuturesUnordered<Stream>,
+    running: Rounds<Stream>,
 }
 
 impl Streams {
     pub(super) fn new(new: NewStreams) -> Streams {
-        Streams { new, running: FuturesUnordered::new() }
+        Streams { new, running: Rounds::new() }
     }
 
     /// Whether requests have come in that were not polled yet.
@@ -53,6 +54,6 @@ impl Streams {
     /// Polls what is new or ready, until nothing is.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) {
         self.running.extend(std::mem::take(&mut *self.new.0.lock()));
-        while let Poll::Ready(Some(())) = self.running.poll_next_unpin(cx) {}
+        self.running.poll_ready(cx);
     }
 }
