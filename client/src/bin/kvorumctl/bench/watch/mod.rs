@@ -121,8 +121,11 @@ async fn open(
     session: &Session,
     tally: &Rc<RefCell<Tally>>,
 ) -> Result<JoinSet<()>, Failure> {
-    let lanes = connect(plan.watch.connections, session).await?;
     let mut streams = JoinSet::new();
+    if plan.watch.watchers + plan.watch.idle_watchers == 0 {
+        return Ok(streams);
+    }
+    let lanes = connect(plan.watch.connections, session).await?;
     let served = Rc::new(tokio::sync::Semaphore::new(0));
     for number in 0..plan.watch.streams {
         let lane = lanes[number % lanes.len()].clone();
