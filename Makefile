@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero readers churn clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero readers churn watch-scale watch-long clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +57,15 @@ readers: ## A million steps of readers, a writer and a compaction at once, again
 churn: ## Overwrites and compacts for five minutes; disk and memory must level off.
 	$(CARGO) build --release --workspace --bins
 	tests/bench/churn
+
+watch-scale: ## What very many watchers cost, and one that does not read; each figure against its bound.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/watchers
+
+watch-long: N = 600
+watch-long: ## 237 watching clients and 20 writers on three members for N seconds (N=600).
+	$(CARGO) build --release --workspace --bins
+	tests/bench/watchers --long $(N)
 
 clean-peers: ## Removes what compat and bench-peer fetched.
 	rm -rf .peers
