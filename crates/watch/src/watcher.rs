@@ -80,6 +80,9 @@ pub(crate) struct StreamState {
     pub asked: Option<Asked>,
     /// Watchers that were created before the hub had come to their progress revision, by it.
     pub early: BTreeSet<(i64, i64)>,
+    /// The newest revision that a watcher was told as it caught up. It may be one that the hub has not come to, as history
+    /// is read from the newest view.
+    pub caught_up_to: i64,
     /// The watchers that want progress without asking, and when the next round is due.
     pub progress: BTreeSet<i64>,
     pub progress_due: Option<Duration>,
@@ -111,6 +114,7 @@ impl StreamState {
             blocked: BTreeSet::new(),
             asked: None,
             early: BTreeSet::new(),
+            caught_up_to: 0,
             progress: BTreeSet::new(),
             progress_due: None,
             round: None,

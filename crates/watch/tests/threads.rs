@@ -1,4 +1,5 @@
-//! Revision 0 to the letter, whatever races with it: exactly the events after the revision of the created reply.
+//! What must hold whatever races with it: of revision 0 to the letter, exactly the events after the revision of the created
+//! reply; and of progress, that it stands where it says.
 
 mod support;
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kvorum_mvcc::{MemBackend, Opened, Store, create};
 use kvorum_watch::{Create, Hub, Options, Reply, Step, Stream};
-use support::{events, small_blocks, watch_all};
+use support::{events, from, small_blocks, watch_all};
 
 /// A bell as a thread waits for it.
 #[derive(Default)]
@@ -105,7 +106,8 @@ fn check(replies: &[Reply]) {
     }
 }
 
-fn race(with_state: bool, count: usize) {
+/// What some clients found, each on a thread, beside the hub's own and those who write and compact.
+fn beside_writers<T: Send>(is_compacting: bool, client: impl Fn(&Hub) -> T + Sync) -> Vec<T> {
     let opened = create(Arc::new(MemBackend::new()), small_blocks()).unwrap();
     let Opened { mut store, mut maintainer, .. } = opened;
     let hub = Hub::new(store.reader(), Options::default());
@@ -128,19 +130,51 @@ fn race(with_state: bool, count: usize) {
                 thread::yield_now();
             }
         });
-        // A compaction would cancel who is being told the state.
-        let writer = scope.spawn(|| put_many(&mut store, !with_state, &is_over));
-        let clients: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| watch_often(&hub, with_state, count))).collect();
+        let writer = scope.spawn(|| put_many(&mut store, is_compacting, &is_over));
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| client(&hub))).collect();
         let joined: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
         // Whatever became of them, the other threads are to end.
         is_over.store(true, Ordering::SeqCst);
         bell.ring();
         writer.join().unwrap();
-        for replies in joined.into_iter().flat_map(Result::unwrap) {
-            check(&replies);
+        joined.into_iter().map(Result::unwrap).collect()
+    })
+}
+
+fn race(with_state: bool, count: usize) {
+    // A compaction would cancel who is being told the state.
+    let found = beside_writers(!with_state, |hub| watch_often(hub, with_state, count));
+    for replies in found.into_iter().flatten() {
+        check(&replies);
+    }
+}
+
+/// Lets watchers catch up from a little before now and asks for progress, so many times.
+fn ask_often(hub: &Hub, count: usize) {
+    let bell = Arc::new(Bell::default());
+    let stream = hub.open(ringing(&bell)).unwrap();
+    stream.create(watch_all());
+    let mut newest = 0;
+    for watch_id in 1..count as i64 {
+        stream.create(Create { watch_id, ..from((newest - 5).max(1), watch_all()) });
+        stream.request_progress();
+        let mut is_answered = false;
+        while !is_answered {
+            bell.wait();
+            for reply in stream.drain(usize::MAX) {
+                let told = events(&reply)
+                    .last()
+                    .map_or(0, |event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision));
+                newest = newest.max(told);
+                if reply.watch_id == -1 {
+                    is_answered = true;
+                    let revision = reply.revision;
+                    assert!(revision >= newest, "progress {revision} after {newest} was told");
+                }
+            }
         }
-    });
+        stream.cancel(watch_id);
+    }
 }
 
 #[test]
@@ -151,4 +185,9 @@ fn a_watcher_from_now_gets_exactly_the_suffix_while_others_write() {
 #[test]
 fn a_watcher_with_state_gets_exactly_the_suffix_while_others_write() {
     race(true, 50);
+}
+
+#[test]
+fn issue_15220_progress_is_no_older_than_what_was_told_before_it() {
+    beside_writers(false, |hub| ask_often(hub, 3000));
 }

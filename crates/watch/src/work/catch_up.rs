@@ -54,7 +54,11 @@ impl Work {
             match refused.get(&number) {
                 Some(&next_revision) => self.block(number, next_revision),
                 None => {
-                    self.watcher_mut(number).next_revision = run.last + 1;
+                    let watcher = self.watcher_mut(number);
+                    watcher.next_revision = run.last + 1;
+                    let slot = watcher.stream;
+                    let stream = self.stream_mut(slot);
+                    stream.caught_up_to = stream.caught_up_to.max(run.last);
                     self.go_on(number);
                 }
             }

@@ -3,8 +3,9 @@
 //! A progress reply names the hub's revision, and stands in the queue behind everything that was told up to it.
 //!
 //! A stream that asks is looked at when that can be of use: when its last watcher is synced, and when the hub has come to
-//! the revision that its watchers begin with. Those that need not ask are told in **rounds**, one a stream and interval. A
-//! round tells some watchers in each step, and rests while the stream's queue is full.
+//! the revision that its watchers begin with or, as they caught up, were told. Those that need not ask are told in
+//! **rounds**, one a stream and interval. A round tells some watchers in each step, and rests while the stream's queue is
+//! full.
 
 use std::time::Duration;
 
@@ -86,7 +87,8 @@ impl Work {
         if stream.unsynced_count > 0 {
             return Looked::Unsynced;
         }
-        let not_before = stream.last_start(revision).max(asked.at);
+        // Nor is a revision named that is older than what was told.
+        let not_before = stream.last_start(revision).max(asked.at).max(stream.caught_up_to);
         if revision < not_before {
             return Looked::Early(not_before);
         }
@@ -197,10 +199,10 @@ impl Work {
         let revision = self.revision;
         let watcher = self.watcher_mut(number);
         let was_told = std::mem::replace(&mut watcher.was_told, false);
-        let &mut Watcher { watch_id, stream, progress_revision, .. } = watcher;
+        let &mut Watcher { watch_id, stream, progress_revision, next_revision, .. } = watcher;
         let is_due = !was_told
             && matches!(watcher.state, State::Synced { .. })
-            && revision >= progress_revision;
+            && revision >= progress_revision.max(next_revision - 1);
         if is_due {
             self.reply(stream, Reply { watch_id, revision, ..Reply::default() });
         }
