@@ -5,6 +5,8 @@ use std::time::Duration;
 /// The limits of one hub. The defaults are the ones to run with; tests make them small.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Chosen at random where clients are not trusted: who knows it could choose ranges that are slow to search.
+    pub seed: u64,
     /// How many bytes may be queued for a stream before its watchers are blocked. What is queued last may exceed it, so
     /// that a stream holds at most this much and one response more.
     pub queue_bytes_max: usize,
@@ -46,6 +48,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
+            seed: 0,
             queue_bytes_max: 1 << 20,
             queues_bytes_max: 1 << 30,
             revisions_per_response_max: 1000,

@@ -17,7 +17,7 @@ use crate::slab::Slab;
 pub(crate) const UNMATCHED: u32 = u32::MAX;
 
 /// Every range that some watcher wants.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ranges {
     entries: Slab<Entry>,
     points: HashMap<Bytes, u32>,
@@ -37,6 +37,11 @@ pub(crate) struct Entry {
 }
 
 impl Ranges {
+    /// No ranges. `seed` is for the tree's balance.
+    pub fn new(seed: u64) -> Ranges {
+        Ranges { entries: Slab::default(), points: HashMap::new(), tree: RangeTree::new(seed) }
+    }
+
     /// The number of a range that one more watcher wants.
     pub fn acquire(&mut self, range: KeyRange) -> u32 {
         let known = match &range.end {

@@ -1,7 +1,8 @@
 //! An interval tree: ranges of keys, and which of them hold a key, in O(log n) steps and one for each that does.
 //!
 //! A treap ordered by start and end, in which every node knows the range in its subtree that ends last. Priorities come
-//! from the number of insertions, mixed, so that the same history always makes the same tree.
+//! from the number of insertions, mixed with a seed: the same history and seed always make the same tree, and a client that
+//! does not know the seed cannot choose ranges that make a list of it.
 
 use std::cmp::Ordering;
 
@@ -15,6 +16,7 @@ const NIL: u32 = u32::MAX;
 /// Ranges with a start and perhaps an end, each with a number that the caller gave it.
 #[derive(Debug)]
 pub(crate) struct RangeTree {
+    seed: u64,
     nodes: Slab<Node>,
     root: u32,
     inserted_count: u64,
@@ -35,13 +37,11 @@ struct Node {
     last: u32,
 }
 
-impl Default for RangeTree {
-    fn default() -> RangeTree {
-        RangeTree { nodes: Slab::default(), root: NIL, inserted_count: 0 }
-    }
-}
-
 impl RangeTree {
+    pub fn new(seed: u64) -> RangeTree {
+        RangeTree { seed, nodes: Slab::default(), root: NIL, inserted_count: 0 }
+    }
+
     /// The number of a range.
     pub fn get(&self, start: &[u8], end: Option<&[u8]>) -> Option<u32> {
         let (found, _) = self.find(start, end);
@@ -53,7 +53,7 @@ impl RangeTree {
         let (found, mut path) = self.find(&start, end.as_deref());
         debug_assert_eq!(found, NIL, "a range is there once");
         self.inserted_count += 1;
-        let priority = mix(self.inserted_count);
+        let priority = mix(self.seed.wrapping_add(self.inserted_count));
         let node = Node { start, end, number, priority, left: NIL, right: NIL, last: NIL };
         let added = self.nodes.insert(node);
         self.set_last(added);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn finds_what_a_list_finds_while_ranges_come_and_go() {
-        let (mut tree, mut plain) = (RangeTree::default(), Plain::new());
+        let (mut tree, mut plain) = (RangeTree::new(3), Plain::new());
         let mut seed = 7;
         let mut below = |bound: u32| {
             seed += 1;
@@ -282,11 +282,31 @@ mod tests {
 
     #[test]
     fn ranges_that_come_in_order_make_no_list() {
-        let mut tree = RangeTree::default();
+        let mut tree = RangeTree::new(0);
         for number in 0..10_000u32 {
             let start = Bytes::from(format!("/{number:05}/"));
             tree.insert(start, Some(format!("/{number:05}0").into()), number);
         }
         assert!(depth(&tree) < 50, "{}", depth(&tree));
+    }
+
+    #[test]
+    fn ranges_chosen_for_one_seed_make_no_list_with_another() {
+        // The n-th to come is to have its place in the order where its priority has its place among all.
+        let mut by_priority: Vec<u64> = (1..=2000).collect();
+        by_priority.sort_unstable_by_key(|count| mix(*count));
+        let mut starts = vec![Bytes::new(); by_priority.len()];
+        for (place, count) in by_priority.into_iter().enumerate() {
+            starts[count as usize - 1] = format!("{place:05}").into();
+        }
+        let depth_with = |seed| {
+            let mut tree = RangeTree::new(seed);
+            for (start, number) in starts.iter().zip(0..) {
+                tree.insert(start.clone(), None, number);
+            }
+            depth(&tree)
+        };
+        assert_eq!(depth_with(0), 2000, "this is what they were chosen for");
+        assert!(depth_with(0x5eed) < 50, "{}", depth_with(0x5eed));
     }
 }

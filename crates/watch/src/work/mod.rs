@@ -76,11 +76,11 @@ impl Work {
         follower.rest();
         Work {
             revision: shared.reader.revision(),
+            ranges: Ranges::new(shared.options.seed),
             shared,
             follower,
             is_resting: true,
             now: Duration::ZERO,
-            ranges: Ranges::default(),
             watchers: Slab::default(),
             streams: Slab::default(),
             todo: VecDeque::new(),
