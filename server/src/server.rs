@@ -134,3 +134,43 @@ impl Drop for CoreThread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::config::{InitialCluster, ServerUrl};
+
+    async fn member() -> Server {
+        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (client, peer) = (listen(), listen());
+        let url = ServerUrl::http("127.0.0.1", peer.local_addr().unwrap().port());
+        let builder = Server::builder()
+            .name("one")
+            .in_memory()
+            .client_listeners(vec![client])
+            .peer_listeners(vec![peer])
+            .initial_cluster(InitialCluster::new(vec![("one".to_owned(), vec![url])]));
+        let server = builder.start().await.unwrap();
+        server.ready().await.unwrap();
+        server
+    }
+
+    #[tokio::test]
+    async fn a_hub_of_watches_that_panics_stops_the_member() {
+        let server = member().await;
+        let hub = server.started.hub.clone();
+        let other = hub.open(Arc::new(|| {})).unwrap();
+        let panics = AtomicBool::new(true);
+        let wake = move || assert!(!panics.swap(false, Ordering::SeqCst), "by the test");
+        let stream = hub.open(Arc::new(wake)).unwrap();
+        // Its answer rings the stream, within the hub's step.
+        stream.create(kvorum_watch::Create::default());
+        let ended = server.wait().await.unwrap_err();
+        assert!(ended.to_string().contains("the worker `kv-watch` panicked"), "{ended}");
+        assert_eq!(other.ended(), Some(kvorum_watch::Ended::Stopped));
+    }
+}

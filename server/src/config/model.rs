@@ -113,6 +113,9 @@ pub struct Limits {
     pub max_txn_ops: usize,
     /// The most calls a client may have open on one connection.
     pub max_concurrent_streams: u32,
+    /// The most watch streams open at once, of all clients together. By default half of the calls there may be, so that
+    /// watches leave room for the others. No flag sets it.
+    pub max_watch_streams: usize,
 }
 
 impl Limits {
@@ -129,6 +132,7 @@ impl Default for Limits {
             max_request_bytes: 1536 * 1024,
             max_txn_ops: 128,
             max_concurrent_streams: u32::MAX,
+            max_watch_streams: 32 * 1024,
         }
     }
 }

@@ -92,7 +92,12 @@ fn values_reach_their_fields() {
     assert_eq!(config.heartbeat_interval, Duration::from_millis(10));
     assert_eq!(config.election_timeout, Duration::from_millis(50));
     assert_eq!(config.snapshot_catchup_entries, 7);
-    let limits = Limits { max_request_bytes: 8, max_txn_ops: 9, max_concurrent_streams: 10 };
+    let limits = Limits {
+        max_request_bytes: 8,
+        max_txn_ops: 9,
+        max_concurrent_streams: 10,
+        ..Limits::default()
+    };
     assert_eq!(config.limits, limits);
     assert_eq!(config.log, LogOptions { level: LogLevel::Debug, format: LogFormat::Console });
 }

@@ -154,6 +154,7 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         max_concurrent_streams: streams
             .and_then(|streams| u32::try_from(streams).ok())
             .unwrap_or(unset.max_concurrent_streams),
+        ..unset
     })
 }
 

@@ -1,7 +1,6 @@
 //! Streams that require a leader (`hasleader: true`) end when there has been none for too long.
 
-use std::future::pending;
-use std::task::{self, Poll};
+use std::future::{Future, pending};
 use std::time::Duration;
 
 use kvorum_consensus::Leadership;
@@ -25,8 +24,7 @@ impl LeaderWatch {
     pub(super) fn begin(context: &Context, is_required: bool) -> LeaderWatch {
         let mut watching = JoinSet::new();
         if is_required {
-            let patience = context.election_timeout() * LEADERLESS_ELECTIONS_MAX;
-            watching.spawn(leader_lost(context.watch_leadership(), patience));
+            watching.spawn(leader_lost(context, true));
         }
         LeaderWatch { watching }
     }
@@ -35,19 +33,30 @@ impl LeaderWatch {
     pub(super) fn is_lost(&mut self) -> bool {
         self.watching.try_join_next().is_some()
     }
+}
 
-    /// The same, for a stream that waits for other things too: its task is woken when it is to end.
-    pub(super) fn poll_lost(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
-        match self.watching.poll_join_next(cx) {
-            Poll::Ready(Some(_)) => Poll::Ready(()),
-            // Nothing is watched.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+/// How long a stream that requires a leader goes on without one.
+pub(super) fn patience(context: &Context) -> Duration {
+    context.election_timeout() * LEADERLESS_ELECTIONS_MAX
+}
+
+/// Returns once a stream that requires a leader, if it does, is to end.
+pub(super) fn leader_lost(
+    context: &Context,
+    is_required: bool,
+) -> impl Future<Output = ()> + Send + use<> {
+    let leadership = is_required.then(|| context.watch_leadership());
+    let patience = patience(context);
+    async move {
+        match leadership {
+            Some(leadership) => lost_for(leadership, patience).await,
+            None => pending().await,
         }
     }
 }
 
 /// Returns once there has been no leader for as long as `patience`.
-async fn leader_lost(mut leadership: watch::Receiver<Leadership>, patience: Duration) {
+async fn lost_for(mut leadership: watch::Receiver<Leadership>, patience: Duration) {
     while leadership.wait_for(|now| now.leader.is_none()).await.is_ok() {
         let found = async { leadership.wait_for(|now| now.leader.is_some()).await.is_ok() };
         match timeout(patience, found).await {
@@ -77,8 +86,8 @@ mod tests {
     #[tokio::test]
     async fn a_leader_is_lost_when_none_is_found_in_time() {
         let (board, seen) = watch::channel(led_by(Some(1)));
-        let mut kept = Box::pin(leader_lost(seen.clone(), FOR_EVER));
-        let mut lost = Box::pin(leader_lost(seen, Duration::ZERO));
+        let mut kept = Box::pin(lost_for(seen.clone(), FOR_EVER));
+        let mut lost = Box::pin(lost_for(seen, Duration::ZERO));
         for leader in [Some(1), None, Some(2), None] {
             board.send_replace(led_by(leader));
             assert!(kept.as_mut().now_or_never().is_none(), "{leader:?}");
@@ -88,7 +97,7 @@ mod tests {
         let seen = board.subscribe();
         drop(board);
         for patience in [Duration::ZERO, FOR_EVER] {
-            assert!(leader_lost(seen.clone(), patience).now_or_never().is_none());
+            assert!(lost_for(seen.clone(), patience).now_or_never().is_none());
         }
     }
 }

@@ -24,6 +24,7 @@ mod serve;
 mod streams;
 
 pub(crate) use serve::{ClientPort, ClientPortLimits};
+pub(crate) use streams::Cut;
 
 /// How long a new connection may take to say what it speaks.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);

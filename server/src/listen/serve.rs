@@ -108,7 +108,13 @@ impl<S: Answer> ClientPort<S> {
                     if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                         return Poll::Ready(ended);
                     }
-                    if !streams.have_begun() && !state.is_turn_over() {
+                    if state.is_turn_over() {
+                        // There may be more to read. Whoever takes what was read has its turn first, so that what waits
+                        // to be taken stays little.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    if !streams.have_begun() {
                         return Poll::Pending;
                     }
                 }) => {

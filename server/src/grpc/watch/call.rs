@@ -1,32 +1,29 @@
-//! One call of Watch, from its first request to its end.
+//! One call of Watch, from its first request to its end: the side that tells.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{self, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::Body;
 use kvorum_proto::errors::EtcdError;
 use kvorum_watch::{Ended, TooManyStreams};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep};
+use tokio::task::AbortHandle;
 
 use super::super::context::{Context, requires_leader};
 use super::super::deadline;
-use super::super::leader_watch::LeaderWatch;
+use super::super::leader_watch::{leader_lost, patience};
 use super::super::reply::Messages;
 use super::super::requests::Requests;
-use super::{CHUNK_BYTES_MAX, request, response};
+use super::asking::{Asking, Shared, Wakers};
+use super::{CHUNK_BYTES_MAX, response};
 use crate::errors::CallError;
-
-/// How many requests are taken before other calls of the connection get their turn.
-const REQUESTS_PER_TURN_MAX: usize = 256;
+use crate::listen::Cut;
 
 /// Starts a call.
 pub(in super::super) fn watch<B>(
@@ -39,40 +36,36 @@ where
 {
     context.admit(headers, false)?;
     let place = context.enter_stream()?;
-    let woken = Arc::new(AtomicWaker::new());
-    let waker = woken.clone();
-    let opened = context.watches().open(Arc::new(move || waker.wake()));
+    let wakers = Arc::<Wakers>::default();
+    let woken = wakers.clone();
+    let opened = context.watches().open(Arc::new(move || woken.wake()));
     let stream = opened.map_err(|TooManyStreams| CallError::TooManyWatchStreams)?;
-    let bytes_max = context.message_bytes_max();
-    Ok(Box::pin(Call {
-        requests: Some(Requests::new(body, headers, bytes_max, context.receiving())),
-        stream,
-        woken,
-        pieces: VecDeque::new(),
-        leader: LeaderWatch::begin(&context, requires_leader(headers)),
-        deadline: deadline::timeout(headers).map(|left| Box::pin(sleep(left))),
-        context,
-        _place: place,
-    }))
+    let shared = Arc::new(Shared { stream, wakers, end: OnceLock::new() });
+    let asking = Asking {
+        shared: shared.clone(),
+        requests: Requests::new(body, headers, context.message_bytes_max(), context.receiving()),
+        patience: patience(&context),
+        cut: Cut::of_this_request(),
+        context: context.clone(),
+    };
+    let leader_lost = leader_lost(&context, requires_leader(headers));
+    let asking = tokio::spawn(asking.run(leader_lost, deadline::timeout(headers)));
+    let pieces = VecDeque::new();
+    Ok(Box::pin(Call { shared, pieces, context, asking: asking.abort_handle(), _place: place }))
 }
 
 /// A call under way. Dropped, all its watchers are gone.
-struct Call<B> {
-    /// `None` once the client has no more to ask.
-    requests: Option<Requests<B>>,
-    stream: kvorum_watch::Stream,
-    /// What the hub wakes.
-    woken: Arc<AtomicWaker>,
+struct Call {
+    shared: Arc<Shared>,
     /// What is encoded and has not left.
     pieces: VecDeque<Bytes>,
-    leader: LeaderWatch,
-    /// The client's.
-    deadline: Option<Pin<Box<Sleep>>>,
     context: Arc<Context>,
+    /// The side that asks.
+    asking: AbortHandle,
     _place: OwnedSemaphorePermit,
 }
 
-impl<B: Body<Data = Bytes> + Send + Unpin> Stream for Call<B> {
+impl Stream for Call {
     type Item = Result<Bytes, CallError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
@@ -83,19 +76,18 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream for Call<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + Unpin> Call<B> {
+impl Call {
     /// The next bytes to send, or how the call has ended.
     fn poll_piece(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Bytes, CallError>> {
         if let Some(piece) = self.pieces.pop_front() {
             return Poll::Ready(Ok(piece));
         }
         // Before anything is looked at: what changes after the look wakes.
-        self.woken.register(cx.waker());
-        if let Poll::Ready(error) = self.poll_end(cx) {
-            return Poll::Ready(Err(error));
+        self.shared.wakers.telling.register(cx.waker());
+        if let Some(error) = self.shared.end.get() {
+            return Poll::Ready(Err(error.clone()));
         }
-        self.take_requests(cx)?;
-        let replies = self.stream.drain(CHUNK_BYTES_MAX);
+        let replies = self.shared.stream.drain(CHUNK_BYTES_MAX);
         if !replies.is_empty() {
             let header = self.context.header(0).unwrap_or_default();
             response::encode(replies, header, &mut self.pieces)?;
@@ -103,7 +95,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Call<B> {
         if let Some(piece) = self.pieces.pop_front() {
             return Poll::Ready(Ok(piece));
         }
-        match self.stream.ended() {
+        match self.shared.stream.ended() {
             Some(Ended::Stopped) => Poll::Ready(Err(EtcdError::Stopped.into())),
             Some(Ended::TooManyRequests) => {
                 Poll::Ready(Err(EtcdError::RequestTooManyRequests.into()))
@@ -111,32 +103,11 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Call<B> {
             None => Poll::Pending,
         }
     }
+}
 
-    /// Ready with what ends the call whatever is pending.
-    fn poll_end(&mut self, cx: &mut task::Context<'_>) -> Poll<CallError> {
-        if self.leader.poll_lost(cx).is_ready() {
-            return Poll::Ready(EtcdError::NoLeader.into());
-        }
-        match &mut self.deadline {
-            Some(deadline) => deadline.as_mut().poll(cx).map(|()| CallError::DeadlineExceeded),
-            None => Poll::Pending,
-        }
-    }
-
-    /// Hands on what the client has asked for, as long as the hub has room for it.
-    fn take_requests(&mut self, cx: &mut task::Context<'_>) -> Result<(), CallError> {
-        for _ in 0..REQUESTS_PER_TURN_MAX {
-            let Some(requests) = &mut self.requests else { return Ok(()) };
-            if !self.stream.has_room() {
-                return Ok(());
-            }
-            match requests.poll_next(cx)? {
-                Poll::Ready(Some(encoded)) => request::hand_on(&encoded, &self.stream)?,
-                Poll::Ready(None) => self.requests = None,
-                Poll::Pending => return Ok(()),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Ok(())
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.shared.stream.close();
+        self.asking.abort();
     }
 }

@@ -24,9 +24,9 @@ pub(super) fn hand_on(encoded: &Bytes, stream: &Stream) -> Result<(), CallError>
 fn create(request: &WatchCreateRequest) -> Create {
     let leaves_out = |kind: FilterType| request.filters.contains(&kind.into());
     Create {
-        // Copied: slices would keep what the connection received for as long as there is the watcher.
-        key: Bytes::copy_from_slice(&request.key),
-        range_end: Bytes::copy_from_slice(&request.range_end),
+        // The hub makes copies: slices would keep what the connection received for as long as there is the watcher.
+        key: request.key.clone(),
+        range_end: request.range_end.clone(),
         start_revision: request.start_revision,
         progress_notify: request.progress_notify,
         filters: Filters {

@@ -1,5 +1,6 @@
 //! The worker that steps the hub, on a thread of its own: nothing that watches cost is paid by a write.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -14,10 +15,6 @@ use crate::config::Config;
 /// The thread's name.
 const NAME: &str = "kv-watch";
 
-/// The most watch streams open at once, of all clients together: half of the calls there may be, so that watches leave
-/// room for the others.
-const STREAMS_MAX: usize = 32 * 1024;
-
 /// All watchers of a member, and the end of the worker that serves them.
 ///
 /// - Dropped, all watch streams end, and so does the worker.
@@ -31,9 +28,11 @@ impl Watches {
     /// A hub over a member's state, and the worker that is to be run for it. Doubt in the hub stops the member.
     pub(crate) fn new(member: &CoreMember, config: &Config) -> (Watches, Worker) {
         let options = Options {
+            // Each state of the standard library's hashers has keys of its own, from a random one.
+            seed: RandomState::new().hash_one(NAME),
             progress_interval: config.watch_progress_notify_interval,
             fragment_bytes: config.limits.message_bytes_max(),
-            streams_max: STREAMS_MAX,
+            streams_max: config.limits.max_watch_streams,
             ..Options::default()
         };
         let hub = Hub::new(member.reader().store().clone(), options);
@@ -48,14 +47,7 @@ impl Watches {
             if is_stopped.load(Ordering::Acquire) {
                 return Step::Stopped;
             }
-            match hub.step(begun.elapsed()) {
-                HubStep::Again => Step::Again,
-                HubStep::Wait(time) => Step::Wait(time),
-                HubStep::Failed(error) => {
-                    failing.fail(FatalError::Store(StoreError(error).into()));
-                    Step::Stopped
-                }
-            }
+            wants(hub.step(begun.elapsed()), |error| failing.fail(error))
         };
         let panicked = move |worker| panicking.fail(FatalError::Panicked { worker });
         (watches, Worker::new(NAME, bell, step, panicked))
@@ -74,8 +66,41 @@ impl Watches {
     }
 }
 
+/// What a step leaves to do. A store that cannot be read ends the member.
+fn wants(step: HubStep, fail: impl FnOnce(FatalError)) -> Step {
+    match step {
+        HubStep::Again => Step::Again,
+        HubStep::Wait(time) => Step::Wait(time),
+        HubStep::Failed(error) => {
+            fail(FatalError::Store(StoreError(error).into()));
+            Step::Stopped
+        }
+    }
+}
+
 impl Drop for Watches {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kvorum_mvcc::BackendError;
+
+    use super::*;
+
+    #[test]
+    fn only_a_store_that_cannot_be_read_ends_the_member() {
+        let second = Some(Duration::from_secs(1));
+        let goes_on = |step| wants(step, |error| panic!("{error}"));
+        assert_eq!(goes_on(HubStep::Again), Step::Again);
+        assert_eq!(goes_on(HubStep::Wait(second)), Step::Wait(second));
+        let mut failed = None;
+        let damaged = HubStep::Failed(BackendError::Corrupt { what: "block 7".to_owned() });
+        assert_eq!(wants(damaged, |error| failed = Some(error)), Step::Stopped);
+        assert!(matches!(failed, Some(FatalError::Store(_))), "{failed:?}");
     }
 }
