@@ -8,6 +8,7 @@ mod client;
 mod ends;
 mod etcd_bugs;
 mod faults;
+mod limits;
 mod service;
 mod starts;
 mod zero;
