@@ -11,6 +11,9 @@ use crate::error::Error;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one attempt to connect may take. What etcdctl allows.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a silent connection with open calls is trusted, and how long its ping may take. What Kubernetes has.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Go's client refuses to send more, so that a server of default settings never sees a request it must refuse.
 const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// What gRPC can carry at all: a range may be large.
@@ -42,9 +45,10 @@ pub struct Config {
     pub request_timeout: Duration,
     /// One attempt to connect to one endpoint. Default 2 s.
     pub dial_timeout: Duration,
-    /// How often a busy connection is pinged; `None` for never, the default.
+    /// How long a connection with an open call, as every watch is, may be silent before it is pinged; `None` for never.
+    /// Default 30 s, as Kubernetes has it. Servers take pings more frequent than every 5 s amiss.
     pub keep_alive_interval: Option<Duration>,
-    /// How long a ping may go unanswered before the connection is given up.
+    /// How long a ping may go unanswered before the connection is given up, and a watch goes on elsewhere. Default 10 s.
     pub keep_alive_timeout: Duration,
     /// Who the client is, where servers ask.
     pub credentials: Option<Credentials>,
@@ -61,8 +65,8 @@ impl Config {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             request_timeout: REQUEST_TIMEOUT,
             dial_timeout: DIAL_TIMEOUT,
-            keep_alive_interval: None,
-            keep_alive_timeout: Duration::from_secs(6),
+            keep_alive_interval: Some(KEEP_ALIVE_INTERVAL),
+            keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
             credentials: None,
             request_bytes_max: REQUEST_BYTES_MAX,
             response_bytes_max: RESPONSE_BYTES_MAX,
@@ -131,6 +135,13 @@ mod tests {
             Config::new([""; 0]).transport_endpoints().unwrap_err(),
             Error::NoEndpoints
         ));
+    }
+
+    #[test]
+    fn silent_connections_are_pinged_unless_told_otherwise() {
+        let config = Config::new(["a"]);
+        let seconds = [config.keep_alive_interval.unwrap(), config.keep_alive_timeout];
+        assert_eq!(seconds.map(|time| time.as_secs()), [30, 10]);
     }
 
     #[test]

@@ -43,8 +43,8 @@
 //! So nothing is ever skipped in silence. Everything else (a connection that breaks, a member that stops or has no leader,
 //! an answer that does not come) is tried again at the endpoints in turn, with a pause of at most a second after each
 //! round. With [`Client::requiring_leader`](crate::Client::requiring_leader) a member that has lost its leader counts as
-//! lost. A network that goes silent is noticed only by pings:
-//! [`Config::keep_alive_interval`](crate::Config::keep_alive_interval).
+//! lost. A network that goes silent is noticed only by pings, after 40 seconds unless
+//! [`Config::keep_alive_interval`](crate::Config::keep_alive_interval) says otherwise.
 //!
 //! # Progress
 //!

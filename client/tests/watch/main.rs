@@ -10,7 +10,7 @@ use kvorum_proto::errors::EtcdError;
 use tokio::time::timeout;
 use tonic::Status;
 
-use server::{PATIENCE, Server, events, header};
+use server::{PATIENCE, Server, Stream, events, header};
 
 fn client(servers: &[&Server]) -> Client {
     Client::new(Config::new(servers.iter().map(|server| server.endpoint.clone()))).unwrap()
@@ -18,6 +18,17 @@ fn client(servers: &[&Server]) -> Client {
 
 fn watch(client: &Client) -> Watch {
     client.watch("k", WatchOptions::new())
+}
+
+/// A watch that the only server serves, and was at `revision` when it began to.
+async fn served(options: WatchOptions, revision: i64) -> (Server, Client, Watch, Stream) {
+    let mut server = Server::start().await;
+    let client = client(&[&server]);
+    let watch = client.watch("k", options);
+    let mut stream = server.stream().await;
+    stream.create().await;
+    stream.created(0, revision);
+    (server, client, watch, stream)
 }
 
 async fn created(watch: &mut Watch) -> Result<i64, Error> {
@@ -87,12 +98,7 @@ async fn a_connection_lost_before_the_create_is_answered_means_now_anew() {
 
 #[tokio::test]
 async fn a_watch_from_now_resumes_after_the_revision_of_its_creation() {
-    let mut server = Server::start().await;
-    let client = client(&[&server]);
-    let mut watch = watch(&client);
-    let mut stream = server.stream().await;
-    stream.create().await;
-    stream.created(0, 7);
+    let (mut server, _client, mut watch, stream) = served(WatchOptions::new(), 7).await;
     assert_eq!(created(&mut watch).await.unwrap(), 7);
     stream.cut();
     let mut stream = server.stream().await;
@@ -126,13 +132,9 @@ async fn it_resumes_after_the_last_event_at_the_next_endpoint() {
 
 #[tokio::test]
 async fn half_of_fragments_is_thrown_away_and_asked_for_again() {
-    let mut server = Server::start().await;
-    let client = client(&[&server]);
-    let mut watch = client.watch("k", WatchOptions::new().start_revision(3).fragment());
+    let options = WatchOptions::new().start_revision(3).fragment();
+    let (mut server, _client, mut watch, mut stream) = served(options, 30).await;
     let fragment = |revisions: &[i64]| WatchResponse { fragment: true, ..events(0, revisions) };
-    let mut stream = server.stream().await;
-    assert!(stream.create().await.fragment);
-    stream.created(0, 30);
     stream.send(&fragment(&[3, 4]));
     stream.send(&fragment(&[4, 4]));
     stream.cut();
@@ -149,17 +151,13 @@ async fn half_of_fragments_is_thrown_away_and_asked_for_again() {
 
 #[tokio::test]
 async fn it_resumes_after_progress_of_its_own_but_not_after_that_of_the_stream() {
-    let mut server = Server::start().await;
-    let client = client(&[&server]);
-    let mut watch = client.watch("k", WatchOptions::new().progress_notify());
+    let options = WatchOptions::new().progress_notify();
+    let (mut server, client, mut watch, mut stream) = served(options, 7).await;
     let progress = |watch_id, revision| WatchResponse {
         header: header(revision),
         watch_id,
         ..Default::default()
     };
-    let mut stream = server.stream().await;
-    assert!(stream.create().await.progress_notify);
-    stream.created(0, 7);
     stream.send(&progress(0, 11));
     assert!(revisions(&mut watch).await.is_empty() && watch.header().revision == 11);
     client.request_watch_progress();
@@ -172,12 +170,8 @@ async fn it_resumes_after_progress_of_its_own_but_not_after_that_of_the_stream()
 
 #[tokio::test]
 async fn compaction_is_told_with_its_revision() {
-    let mut server = Server::start().await;
-    let client = client(&[&server]);
-    let mut watch = client.watch("k", WatchOptions::new().start_revision(3));
-    let mut stream = server.stream().await;
-    stream.create().await;
-    stream.created(0, 30);
+    let options = WatchOptions::new().start_revision(3);
+    let (mut server, _client, mut watch, mut stream) = served(options, 30).await;
     stream.events(0, &[3]);
     assert_eq!(revisions(&mut watch).await, [3]);
     stream.cut();
@@ -248,12 +242,8 @@ async fn a_member_without_a_leader_is_left_for_the_next() {
 
 #[tokio::test]
 async fn an_event_from_before_is_never_passed_on() {
-    let mut server = Server::start().await;
-    let client = client(&[&server]);
-    let mut watch = client.watch("k", WatchOptions::new().start_revision(3));
-    let mut stream = server.stream().await;
-    stream.create().await;
-    stream.created(0, 30);
+    let options = WatchOptions::new().start_revision(3);
+    let (_server, _client, mut watch, mut stream) = served(options, 30).await;
     stream.events(0, &[3, 4]);
     stream.events(0, &[4]);
     assert_eq!(revisions(&mut watch).await, [3, 4]);
@@ -415,4 +405,37 @@ async fn a_member_that_does_not_answer_is_left() {
     stream.create().await;
     stream.created(0, 7);
     assert_eq!(created(&mut watch).await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_left() {
+    let (mut silent, mut speaking) = (Server::start().await, Server::start().await);
+    let mut config = Config::new([silent.endpoint.clone(), speaking.endpoint.clone()]);
+    config.keep_alive_interval = Some(Duration::from_millis(300));
+    config.keep_alive_timeout = Duration::from_secs(1);
+    let mut watch = watch(&Client::new(config).unwrap());
+    let mut stream = silent.stream().await;
+    stream.create().await;
+    stream.created(0, 7);
+    stream.events(0, &[9]);
+    assert_eq!(revisions(&mut watch).await, [9]);
+    stream.fall_silent();
+    assert_eq!(speaking.stream().await.create().await.start_revision, 10);
+}
+
+#[tokio::test]
+async fn a_quiet_watch_that_hears_progress_outlives_compactions() {
+    let options = WatchOptions::new().progress_notify();
+    let (mut server, _client, mut watch, mut stream) = served(options, 7).await;
+    for revision in [100, 200, 300] {
+        stream.send(&WatchResponse { header: header(revision), ..Default::default() });
+        assert!(revisions(&mut watch).await.is_empty());
+        stream.cut();
+        // A server that has compacted up to there serves what is asked for, and would not have served 8.
+        stream = server.stream().await;
+        assert_eq!(stream.create().await.start_revision, revision + 1);
+        stream.created(0, revision);
+    }
+    stream.events(0, &[301]);
+    assert_eq!(revisions(&mut watch).await, [301]);
 }

@@ -1,5 +1,6 @@
 //! A server of watches that does what a test tells it, one stream at a time.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,9 +15,8 @@ use kvorum_client::api::etcdserverpb::{
 };
 use kvorum_client::api::mvccpb::{Event, KeyValue};
 use prost::Message;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -36,7 +36,15 @@ pub struct Stream {
     respond: SendResponse<Bytes>,
     /// Only once something was sent, as servers do.
     body: Option<SendStream<Bytes>>,
-    connection: AbortHandle,
+    fate: watch::Sender<Fate>,
+}
+
+/// What becomes of a connection.
+#[derive(PartialEq)]
+enum Fate {
+    Open,
+    Silent,
+    Cut,
 }
 
 impl Server {
@@ -47,21 +55,7 @@ impl Server {
         let tokens = Arc::new(AtomicUsize::new(0));
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (sender, tokens) = (sender.clone(), tokens.clone());
-                let (give, mut abort) = mpsc::channel::<AbortHandle>(1);
-                let connection = tokio::spawn(async move {
-                    let abort = abort.recv().await.unwrap();
-                    let mut connection = h2::server::handshake(socket).await.unwrap();
-                    while let Some(Ok((request, respond))) = connection.accept().await {
-                        if request.uri().path() == "/etcdserverpb.Watch/Watch" {
-                            let stream = Stream::of(request, respond, abort.clone());
-                            sender.send(stream).await.unwrap();
-                        } else {
-                            give_token(respond, tokens.fetch_add(1, Ordering::SeqCst) + 1);
-                        }
-                    }
-                });
-                give.send(connection.abort_handle()).await.unwrap();
+                tokio::spawn(serve(socket, sender.clone(), tokens.clone()));
             }
         });
         Server { endpoint, streams }
@@ -76,6 +70,34 @@ impl Server {
     pub fn has_more_streams(&self) -> bool {
         !self.streams.is_empty()
     }
+}
+
+/// Serves one connection as long as it is open.
+async fn serve(socket: TcpStream, sender: mpsc::Sender<Stream>, tokens: Arc<AtomicUsize>) {
+    let (fate, mut told) = watch::channel(Fate::Open);
+    let mut connection = h2::server::handshake(socket).await.unwrap();
+    loop {
+        let accepted = tokio::select! {
+            () = decided(&mut told) => break,
+            accepted = connection.accept() => accepted,
+        };
+        let Some(Ok((request, respond))) = accepted else { return };
+        if request.uri().path() == "/etcdserverpb.Watch/Watch" {
+            sender.send(Stream::of(request, respond, fate.clone())).await.unwrap();
+        } else {
+            give_token(respond, tokens.fetch_add(1, Ordering::SeqCst) + 1);
+        }
+    }
+    let is_silent = *told.borrow() == Fate::Silent;
+    if is_silent {
+        // The connection stays open, and nobody is there.
+        pending().await
+    }
+}
+
+async fn decided(told: &mut watch::Receiver<Fate>) {
+    // The connection itself has a sender.
+    let _ = told.wait_for(|fate| *fate != Fate::Open).await;
 }
 
 fn give_token(mut respond: SendResponse<Bytes>, number: usize) {
@@ -125,12 +147,12 @@ impl Stream {
     fn of(
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
-        connection: AbortHandle,
+        fate: watch::Sender<Fate>,
     ) -> Stream {
         let (head, body) = request.into_parts();
         let (sender, requests) = mpsc::channel(16);
         tokio::spawn(receive(body, sender));
-        Stream { headers: head.headers, requests, respond, body: None, connection }
+        Stream { headers: head.headers, requests, respond, body: None, fate }
     }
 
     /// The next request; `None` when the client has ended the stream.
@@ -184,9 +206,14 @@ impl Stream {
         }
     }
 
+    /// Lets nothing through any more, in either direction.
+    pub fn fall_silent(self) {
+        self.fate.send_replace(Fate::Silent);
+    }
+
     /// Breaks the connection.
     pub fn cut(self) {
-        self.connection.abort();
+        self.fate.send_replace(Fate::Cut);
     }
 }
 
