@@ -56,6 +56,8 @@ struct Watcher {
     request: WatchCreateRequest,
     /// Up to where everything has been told; none before the first watcher was created.
     told_up_to: Option<i64>,
+    /// Whether the stream that is open has it.
+    is_asked: bool,
 }
 
 /// Why a client stops reading a stream.
@@ -77,6 +79,7 @@ impl Client {
             watch: Watch { name: format!("{name}.{number} {request:?}"), ..Watch::default() },
             request,
             told_up_to: None,
+            is_asked: false,
         });
         let watchers = watchers.collect();
         Client { shared, manner, watchers, random: StdRng::seed_from_u64(seed) }
@@ -102,7 +105,8 @@ impl Client {
         end: &mut watch::Receiver<Option<i64>>,
         deadline: &mut Option<Instant>,
     ) -> Left {
-        let mut stream = self.open().await;
+        let is_done_at = *end.borrow();
+        let mut stream = self.open(is_done_at).await;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticks_left = match self.manner.is_restless {
@@ -130,13 +134,18 @@ impl Client {
             if self.watchers.iter().all(|watcher| watcher.told_up_to >= Some(end)) {
                 return Left::Done;
             }
+            if self.watchers.iter().any(|watcher| watcher.begins_beyond(end)) {
+                // Nothing comes after the end, and no progress is told before a watcher's first revision: the others
+                // would never hear that there is nothing for them.
+                return Left::Lost;
+            }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + WAIT_MAX);
             assert!(Instant::now() < deadline, "not told up to {end}: {}", self.behind(end));
         }
     }
 
-    /// Opens a stream and asks for all watchers.
-    async fn open(&mut self) -> Watching {
+    /// Opens a stream and asks for all watchers but those that have been told everything up to `end`.
+    async fn open(&mut self, end: Option<i64>) -> Watching {
         let urls = &self.shared.urls;
         let member = self.manner.member % urls.len();
         let wants_leader = self.manner.wants_leader;
@@ -147,7 +156,10 @@ impl Client {
             }
         });
         for (id, watcher) in (1..).zip(&mut self.watchers) {
-            watcher.ask(&stream, id, member).await;
+            watcher.is_asked = end.is_none() || watcher.told_up_to < end;
+            if watcher.is_asked {
+                watcher.ask(&stream, id, member).await;
+            }
         }
         stream
     }
@@ -191,7 +203,13 @@ impl Watcher {
     }
 
     fn is_created(&self) -> bool {
-        self.watch.runs.last().is_some_and(|run| !run.responses.is_empty())
+        self.is_asked && self.watch.runs.last().is_some_and(|run| !run.responses.is_empty())
+    }
+
+    /// Whether the open stream has it, with a first revision after `end`.
+    fn begins_beyond(&self, end: i64) -> bool {
+        let asked = self.watch.runs.last().filter(|_| self.is_asked);
+        asked.is_some_and(|run| run.request.start_revision > end)
     }
 
     fn take(&mut self, at: u64, response: WatchResponse) {
@@ -226,7 +244,7 @@ pub async fn visit(
     mut end: watch::Receiver<Option<i64>>,
 ) -> Watch {
     let watch = Watch { name: format!("{name} {request:?}"), ..Watch::default() };
-    let mut watcher = Watcher { watch, request, told_up_to: None };
+    let mut watcher = Watcher { watch, request, told_up_to: None, is_asked: false };
     let stream = Endpoint::new(&shared.urls[member % shared.urls.len()]).watch();
     watcher.ask(&stream, 1, member).await;
     let ended = end.wait_for(Option::is_some);
