@@ -110,6 +110,24 @@ fn a_client_that_does_not_read_is_told_the_rest_of_the_state_when_it_does() {
 }
 
 #[test]
+fn marks_of_empty_states_wait_for_room_with_the_rest() {
+    const COUNT: usize = 200;
+    let mut bench = Bench::new(Options { queue_bytes_max: 2000, ..Options::default() });
+    let client = bench.open();
+    (0..COUNT).for_each(|_| client.stream.create(with_state(watch("a"))));
+    bench.hub.step(bench.now);
+    let told = client.stream.drain(ALL);
+    assert_eq!(told.iter().filter(|reply| reply.created).count(), COUNT);
+    bench.settle();
+    let figures = bench.hub.figures();
+    assert!(figures.pending_bytes < 2500, "{figures:?}");
+    assert!(figures.blocked > 0, "{figures:?}");
+    bench.put("a", "v");
+    bench.hear(&client);
+    assert_eq!(bench.hub.figures().synced, COUNT as u64);
+}
+
+#[test]
 fn a_compaction_beyond_the_state_cancels_who_has_not_been_told_all_of_it() {
     let mut bench = Bench::new(tiny());
     for number in 0..50 {

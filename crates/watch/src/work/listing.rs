@@ -42,6 +42,12 @@ impl Work {
     }
 
     fn tell_page(&mut self, number: u32) -> Result<(), BackendError> {
+        let &Watcher { stream, next_revision, .. } = self.watcher(number);
+        if !self.has_queue_room(stream) {
+            self.leave(number);
+            self.block(number, next_revision);
+            return Ok(());
+        }
         let view = self.shared.reader.view();
         let Some(&Listing { revision, ref from }) = self.listings.get(&number) else {
             return Ok(());
@@ -78,6 +84,7 @@ impl Work {
         Ok(())
     }
 
+    /// Queues the mark behind the state: there was room for a page.
     fn end_state(&mut self, number: u32, revision: i64) {
         self.listings.remove(&number);
         let &Watcher { stream, watch_id, .. } = self.watcher(number);

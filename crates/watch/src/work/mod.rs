@@ -141,6 +141,12 @@ impl Work {
         self.streams.get_mut(slot).expect("a stream is there as long as its watchers")
     }
 
+    /// Whether a stream's queue has room; if not, the stream will be on the list when it has.
+    fn has_queue_room(&mut self, slot: u32) -> bool {
+        let queue_bytes_max = self.shared.queue_bytes_max();
+        self.stream_mut(slot).end.line.lock().has_queue_room(queue_bytes_max)
+    }
+
     /// Takes a watcher out of where its state had put it.
     fn leave(&mut self, number: u32) {
         let &Watcher { state, range, stream, next_revision, .. } = self.watcher(number);
