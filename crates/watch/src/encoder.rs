@@ -6,7 +6,7 @@
 //! the same, and a copy where they do not. So ranges that overlap share what a large revision takes.
 
 use bytes::Bytes;
-use kvorum_mvcc::{Change, Read, ReadError, Record, View};
+use kvorum_mvcc::{BackendError, Change, Read, ReadError, Record, View};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::run::{Chunk, Mark, Run, Variant};
@@ -51,7 +51,11 @@ impl<'a> Encoder<'a> {
     }
 
     /// What a watcher gets of the changes at `places`, if it wants any of them.
-    pub fn chunk(&mut self, places: &[u32], variant: Variant) -> Result<Option<Chunk>, ReadError> {
+    pub fn chunk(
+        &mut self,
+        places: &[u32],
+        variant: Variant,
+    ) -> Result<Option<Chunk>, BackendError> {
         self.encode(places, variant)?;
         let (mut marks, mut bytes_end): (Vec<Mark>, usize) = (Vec::new(), 0);
         let mut slice: Option<Span> = None;
@@ -83,7 +87,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes those that are wanted and have not been.
-    fn encode(&mut self, places: &[u32], variant: Variant) -> Result<(), ReadError> {
+    fn encode(&mut self, places: &[u32], variant: Variant) -> Result<(), BackendError> {
         let run = self.run;
         let which = usize::from(variant.prev_kv);
         let missing = |spans: &[[Option<Span>; 2]], place: &u32| {
@@ -115,7 +119,7 @@ impl<'a> Encoder<'a> {
         place: usize,
         change: &Change,
         prev_kv: bool,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), BackendError> {
         let before = if prev_kv { before(self.view, change)? } else { None };
         let [plain, whole] = &mut self.spans[place];
         // Where there was nothing before, the event is the same for those who do not ask.
@@ -159,15 +163,20 @@ impl<'a> Encoder<'a> {
 }
 
 /// What a key was before a change; nothing when it did not exist, or when that is compacted.
-fn before(view: &View, change: &Change) -> Result<Option<Record>, ReadError> {
+fn before(view: &View, change: &Change) -> Result<Option<Record>, BackendError> {
     let main = change.revision.main;
     let is_create = !change.is_tombstone && change.record.create_revision() == main;
     if is_create {
         return Ok(None);
     }
     match view.get(change.record.key(), main - 1) {
+        Ok(found) => Ok(found),
         Err(ReadError::Compacted) => Ok(None),
-        found => found,
+        Err(ReadError::Backend(error)) => Err(error),
+        // The change was read from this view.
+        Err(error @ ReadError::Future { .. }) => {
+            Err(BackendError::Corrupt { what: format!("before a change that there is: {error}") })
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvorum_mvcc::{Backend, BackendError, BlockKey, MemBackend, Opened, create};
+use kvorum_mvcc::{Backend, BackendError, BlockKey, MemBackend, Opened, Store, create};
 use kvorum_watch::{Create, Ended, Hub, Options, Step, TooManyStreams};
 use support::{ALL, Bench, from, small_blocks, watch, watch_all};
 
@@ -568,6 +568,38 @@ impl Backend for Broken {
 
     fn disk_bytes(&self) -> u64 {
         self.0.disk_bytes()
+    }
+}
+
+#[test]
+fn a_run_that_cannot_be_told_to_all_ends_the_hub() {
+    for start_revision in [0, 52] {
+        let options = kvorum_mvcc::Options { block_cache_bytes: 0, ..small_blocks() };
+        let backend = Arc::new(Broken(MemBackend::new()));
+        let Opened { mut store, mut maintainer, .. } = create(backend, options).unwrap();
+        let hub = Hub::new(store.reader(), Options::default());
+        let put = |store: &mut Store, key: &[u8]| {
+            let mut txn = store.begin();
+            txn.put(key, &[b'v'; 200], 0);
+            txn.commit();
+            store.publish(1, Bytes::new());
+        };
+        for _ in 0..50 {
+            put(&mut store, b"a");
+        }
+        maintainer.flush_all(Some(1)).unwrap();
+        let stream = hub.open(Arc::new(|| {})).unwrap();
+        // Who does not ask what was before can be told, who does cannot.
+        for prev_kv in [false, true] {
+            stream.create(Create { prev_kv, ..from(start_revision, watch("a")) });
+        }
+        if start_revision == 0 {
+            while matches!(hub.step(Duration::ZERO), Step::Again) {}
+        }
+        put(&mut store, b"a");
+        let is_failed = (0..10).any(|_| matches!(hub.step(Duration::ZERO), Step::Failed(_)));
+        assert!(is_failed, "from {start_revision}");
+        assert_eq!(stream.ended(), Some(Ended::Stopped));
     }
 }
 

@@ -45,10 +45,7 @@ impl Work {
         self.match_given(&run, &mut matches);
         // Who is told everything there is hears also how far that is, as etcd tells it.
         let revision = if run.last == view.revision() { run.last } else { 0 };
-        let refused = match self.deliver(&run, &view, &matches, revision) {
-            Ok(refused) => BTreeMap::from_iter(refused),
-            Err(error) => return damage(error).map(|()| true),
-        };
+        let refused = BTreeMap::from_iter(self.deliver(&run, &view, &matches, revision)?);
         for number in group {
             self.leave(number);
             match refused.get(&number) {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use kvorum_mvcc::{ReadError, View};
+use kvorum_mvcc::{BackendError, View};
 
 use crate::encoder::Encoder;
 use crate::queue::Told;
@@ -83,13 +83,14 @@ impl Work {
     }
 
     /// Queues what happened. `revision` is what the last response of each watcher is to name, 0 for its last event's.
+    /// After an error some have been told and some have not: the hub is not to go on.
     pub(super) fn deliver(
         &mut self,
         run: &Run,
         view: &View,
         matches: &[Match],
         revision: i64,
-    ) -> Result<Vec<Refused>, ReadError> {
+    ) -> Result<Vec<Refused>, BackendError> {
         let mut encoder = Encoder::new(run, view);
         let mut refused = Vec::new();
         for matched in matches {

@@ -49,17 +49,13 @@ impl Work {
             let watchers = std::mem::take(&mut matched.watchers);
             self.ranges.entry_mut(matched.range).synced = watchers;
         }
+        let refused = delivered?;
         self.revision = self.revision.max(run.last);
-        match delivered {
-            Ok(refused) => {
-                for (number, next_revision) in refused {
-                    self.leave(number);
-                    self.block(number, next_revision);
-                }
-                Ok(())
-            }
-            Err(error) => damage(error),
+        for (number, next_revision) in refused {
+            self.leave(number);
+            self.block(number, next_revision);
         }
+        Ok(())
     }
 
     /// What comes after `from` can no longer be read from the store as it was: it has been compacted too often since.
