@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kvorum_mvcc::{BackendError, Change, Read, ReadError, Record, View};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use crate::run::{Chunk, Mark, Run, Variant};
+use crate::run::{Chunk, Mark, Places, Run, Variant};
 
 /// The field `events` of a `WatchResponse`.
 pub(crate) const EVENTS_TAG: u32 = 11;
@@ -53,7 +53,7 @@ impl<'a> Encoder<'a> {
     /// What a watcher gets of the changes at `places`, if it wants any of them.
     pub fn chunk(
         &mut self,
-        places: &[u32],
+        places: &Places,
         variant: Variant,
     ) -> Result<Option<Chunk>, BackendError> {
         self.encode(places, variant)?;
@@ -87,11 +87,10 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes those that are wanted and have not been.
-    fn encode(&mut self, places: &[u32], variant: Variant) -> Result<(), BackendError> {
+    fn encode(&mut self, places: &Places, variant: Variant) -> Result<(), BackendError> {
         let run = self.run;
         let which = usize::from(variant.prev_kv);
-        let missing = |spans: &[[Option<Span>; 2]], place: &u32| {
-            let place = *place as usize;
+        let missing = |spans: &[[Option<Span>; 2]], place: usize| {
             let change = run.changes.get(place)?;
             (variant.wants(change) && spans[place][which].is_none()).then_some((place, change))
         };
@@ -103,7 +102,7 @@ impl<'a> Encoder<'a> {
             return Ok(());
         }
         let mut fresh = Vec::with_capacity(bytes);
-        for place in places {
+        for place in places.iter() {
             if let Some((place, change)) = missing(&self.spans, place) {
                 self.encode_one(&mut fresh, place, change, variant.prev_kv)?;
             }
@@ -142,18 +141,17 @@ impl<'a> Encoder<'a> {
     /// Those that are wanted, and where their events stand.
     fn wanted<'b>(
         &'b self,
-        places: &'b [u32],
+        places: &'b Places,
         variant: Variant,
     ) -> impl Iterator<Item = (Span, &'b Change)> {
         places.iter().filter_map(move |place| {
-            let place = *place as usize;
             let change = self.run.changes.get(place).filter(|change| variant.wants(change))?;
             let span = self.spans.get(place)?[usize::from(variant.prev_kv)]?;
             Some((span, change))
         })
     }
 
-    fn copy(&self, places: &[u32], variant: Variant, bytes_count: usize) -> Bytes {
+    fn copy(&self, places: &Places, variant: Variant, bytes_count: usize) -> Bytes {
         let mut bytes = Vec::with_capacity(bytes_count);
         for (span, _) in self.wanted(places, variant) {
             bytes.extend_from_slice(&self.segments[span.segment][span.start..span.end]);
@@ -251,6 +249,12 @@ mod tests {
         create(Arc::new(MemBackend::new()), Options::default()).unwrap()
     }
 
+    fn places(places: impl IntoIterator<Item = u32>) -> Places {
+        let mut all = Places::default();
+        places.into_iter().for_each(|place| all.push(place));
+        all
+    }
+
     fn key_value(record: &Record) -> KeyValue {
         KeyValue::from_encoded(record.bytes().clone()).unwrap()
     }
@@ -274,7 +278,7 @@ mod tests {
         let mut encoder = Encoder::new(&run, &view);
         for prev_kv in [false, true] {
             let variant = Variant { filters: Filters::default(), prev_kv };
-            let chunk = encoder.chunk(&[0, 1, 2, 3], variant).unwrap().unwrap();
+            let chunk = encoder.chunk(&places(0..4), variant).unwrap().unwrap();
             let old = |at| Some(key_value(&view.get(b"key", at).unwrap().unwrap()));
             let record = |place: usize| key_value(&run.changes[place].record);
             let mut tombstone = run.changes[2].record.bytes().to_vec();
@@ -307,19 +311,19 @@ mod tests {
         let view = store.reader().view();
         let run = Run::read(&view, 2, 1 << 20).unwrap();
         let mut encoder = Encoder::new(&run, &view);
-        let mut chunk = |places: &[u32], prev_kv| {
+        let mut chunk = |places: Places, prev_kv| {
             let variant = Variant { filters: Filters::default(), prev_kv };
-            encoder.chunk(places, variant).unwrap().unwrap().bytes
+            encoder.chunk(&places, variant).unwrap().unwrap().bytes
         };
-        let all: Vec<u32> = (0..100).collect();
-        let whole = chunk(&all, false);
+        let whole = chunk(places(0..100), false);
         let is_shared = |part: &Bytes| whole.as_ptr_range().contains(&part.as_ptr());
-        let same = [chunk(&all, false), chunk(&all, true), chunk(&all[40..], false)];
+        let same = [(0, false), (0, true), (40, false)]
+            .map(|(first, prev_kv)| chunk(places(first..100), prev_kv));
         assert!(same.iter().all(is_shared));
         assert_eq!(same[2], whole[whole.len() / 100 * 40..]);
         // What wants little of it, or not one after the other, is not to keep all of it.
-        let some: Vec<u32> = (0..100).step_by(2).collect();
-        let apart = [chunk(&all[..10], false), chunk(&some, false)];
+        let apart = [places(0..10), places((0..100).step_by(2))];
+        let apart = apart.map(|places| chunk(places, false));
         assert!(!apart.iter().any(is_shared));
         assert_eq!(apart.each_ref().map(Bytes::len), [whole.len() / 10, whole.len() / 2]);
     }

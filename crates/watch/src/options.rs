@@ -19,6 +19,9 @@ pub struct Options {
     pub response_bytes_max: usize,
     /// About how many bytes of changes one step reads: more only where a single revision is larger.
     pub step_bytes_max: usize,
+    /// About how often one step finds that a range holds a change: 2,000 ranges that all hold the same 100 changes come to
+    /// 200,000. More only where a single revision comes to more.
+    pub step_matches_max: usize,
     /// How many requests one step answers.
     pub step_requests_max: usize,
     /// How many watchers one step tells progress.
@@ -54,6 +57,7 @@ impl Default for Options {
             revisions_per_response_max: 1000,
             response_bytes_max: 512 << 10,
             step_bytes_max: 256 << 10,
+            step_matches_max: 256 << 10,
             step_requests_max: 256,
             step_progress_max: 1024,
             catch_up_watchers_max: 512,

@@ -3,6 +3,8 @@
 //! A run holds whole revisions. What the watchers of a range get is a [`Chunk`]: the encoded events of the run in that
 //! range, put together once and shared by all of them.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use kvorum_mvcc::{Change, Read, ReadError, View};
 use kvorum_types::Revision;
@@ -34,6 +36,33 @@ impl Run {
             read = view.changes(next, bytes_max)?;
             changes.append(&mut read.changes);
         }
+    }
+
+    /// Leaves the revision that begins at `place`, and what follows, for the next run.
+    pub fn cut(&mut self, place: u32) {
+        if let Some(first) = self.changes.get(place as usize) {
+            self.last = first.revision.main - 1;
+            self.changes.truncate(place as usize);
+        }
+    }
+}
+
+/// Where in a run something happened: places that only go up. Those that follow each other take no more than one, so that
+/// ranges that hold most of a large revision take little.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Places(Vec<Range<u32>>);
+
+impl Places {
+    /// Adds a place behind all others.
+    pub fn push(&mut self, place: u32) {
+        match self.0.last_mut() {
+            Some(span) if span.end == place => span.end += 1,
+            _ => self.0.push(place..place + 1),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().flat_map(|span| span.start as usize..span.end as usize)
     }
 }
 
@@ -105,6 +134,15 @@ mod tests {
 
     fn store() -> Opened {
         create(Arc::new(MemBackend::new()), Options::default()).unwrap()
+    }
+
+    #[test]
+    fn places_that_follow_each_other_take_no_more_than_one() {
+        let mut places = Places::default();
+        (0..100_000).filter(|place| place % 50_000 != 7).for_each(|place| places.push(place));
+        assert_eq!(places.0, [0..7, 8..50_007, 50_008..100_000]);
+        assert_eq!(places.iter().count(), 100_000 - 2);
+        assert_eq!(places.iter().nth(7), Some(8));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_mvcc::{Backend, BackendError, BlockKey, MemBackend, Opened, Store, create};
-use kvorum_watch::{Create, Ended, Hub, Options, Step, TooManyStreams};
+use kvorum_watch::{Create, Ended, Hub, Options, Reply, Step, TooManyStreams};
 use support::{ALL, Bench, from, small_blocks, watch, watch_all};
 
 #[test]
@@ -535,6 +535,51 @@ fn a_page_of_the_state_is_bounded_though_values_become_large() {
         assert!(bytes <= 20_000 + 16 * 10_100, "{bytes}");
         told += replies.iter().map(|reply| reply.events.len()).sum::<usize>();
     }
+}
+
+#[test]
+fn a_run_is_cut_where_very_many_ranges_hold_its_changes() {
+    const RANGES: usize = 100;
+    let limits = Options { step_matches_max: 5 * RANGES, ..Options::default() };
+    let mut bench = Bench::new(limits);
+    let client = bench.open();
+    let create = |start_revision| {
+        for number in 0..RANGES {
+            let range_end = Bytes::from(format!("z{number}"));
+            client.stream.create(Create { range_end, ..from(start_revision, watch("a")) });
+        }
+    };
+    let count = |replies: Vec<Reply>| -> usize { replies.iter().map(|r| r.events.len()).sum() };
+    create(0);
+    bench.settle();
+    let put = |bench: &mut Bench| {
+        (0..20).for_each(|_| _ = bench.commit(&[("key", Some("v"))]));
+        bench.commit(&[("key1", Some("v")), ("key2", Some("v"))]);
+        bench.publish();
+    };
+    put(&mut bench);
+    for told in [5, 5, 5, 5, 2] {
+        bench.hub.step(bench.now);
+        assert_eq!(count(client.stream.drain(ALL)), told * RANGES);
+    }
+    // The same for those who catch up, and who begins behind a cut is told nothing twice.
+    create(2);
+    create(10);
+    let mut told = 0;
+    for _ in 0..100 {
+        bench.hub.step(bench.now);
+        let more = count(client.stream.drain(ALL));
+        assert!(more <= 2 * 5 * RANGES, "{more} for two watchers of each range");
+        told += more;
+    }
+    assert_eq!(told, (22 + 14) * RANGES);
+    // One revision is told whole, whatever it comes to.
+    let keys: Vec<String> = (0..50).map(|number| format!("key{number:02}")).collect();
+    let changes: Vec<_> = keys.iter().map(|key| (key.as_str(), Some("v"))).collect();
+    bench.commit(&changes);
+    bench.publish();
+    bench.hub.step(bench.now);
+    assert_eq!(count(client.stream.drain(ALL)), 50 * 3 * RANGES);
 }
 
 /// A backend whose blocks cannot be read.

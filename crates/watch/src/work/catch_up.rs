@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use kvorum_mvcc::{BackendError, Read};
 
-use crate::run::Run;
+use crate::run::{Places, Run};
 use crate::work::deliver::Match;
 use crate::work::{Work, damage};
 
@@ -21,14 +21,14 @@ impl Work {
             self.cancel_all_before(view.compact_revision());
             return Ok(true);
         }
-        let run = match Run::read(&view, start.0, self.options().step_bytes_max) {
+        let mut run = match Run::read(&view, start.0, self.options().step_bytes_max) {
             Ok(run) => run,
             Err(error) => {
                 damage(error)?;
                 return Ok(true);
             }
         };
-        let group: Vec<u32> = self
+        let mut group: Vec<u32> = self
             .catching_up
             .range(start..=(run.last, u32::MAX))
             .take(self.options().catch_up_watchers_max)
@@ -40,9 +40,11 @@ impl Work {
         }
         let mut matches: Vec<Match> = by_range
             .into_iter()
-            .map(|(range, watchers)| Match { range, watchers, changes: Vec::new() })
+            .map(|(range, watchers)| Match { range, watchers, changes: Places::default() })
             .collect();
-        self.match_given(&run, &mut matches);
+        self.match_given(&mut run, &mut matches);
+        // Who begins behind a cut is told nothing of this run.
+        group.retain(|number| self.watcher(*number).next_revision <= run.last);
         // Who is told everything there is hears also how far that is, as etcd tells it.
         let revision = if run.last == view.revision() { run.last } else { 0 };
         let refused = BTreeMap::from_iter(self.deliver(&run, &view, &matches, revision)?);

@@ -10,8 +10,8 @@ use kvorum_mvcc::{BackendError, View};
 
 use crate::encoder::Encoder;
 use crate::queue::Told;
-use crate::ranges::UNMATCHED;
-use crate::run::{Chunk, Run, Variant};
+use crate::ranges::{Ranges, UNMATCHED};
+use crate::run::{Chunk, Places, Run, Variant};
 use crate::stream::Pushed;
 use crate::watcher::Watcher;
 use crate::work::Work;
@@ -22,8 +22,8 @@ pub(super) struct Match {
     pub range: u32,
     /// Whom to tell.
     pub watchers: Vec<u32>,
-    /// What happened, as places in the run.
-    pub changes: Vec<u32>,
+    /// What happened.
+    pub changes: Places,
 }
 
 /// A watcher whose queue was full, and the first revision that it was not told.
@@ -34,46 +34,61 @@ type Chunks = [Option<Option<Arc<Chunk>>>; Variant::COUNT];
 
 impl Work {
     /// The ranges of synced watchers in which something happened. Their lists of synced watchers are borrowed until
-    /// they are given back.
-    pub(super) fn match_synced(&mut self, run: &Run) -> Vec<Match> {
-        let (mut matches, mut found) = (Vec::new(), Vec::new());
-        for (place, change) in (0..).zip(&run.changes) {
-            self.ranges.find_holding(change.record.key(), &mut found);
-            for range in found.drain(..) {
-                let entry = self.ranges.entry_mut(range);
-                if entry.matched == UNMATCHED {
-                    if entry.synced.is_empty() {
-                        continue;
-                    }
-                    entry.matched = matches.len() as u32;
-                    let watchers = std::mem::take(&mut entry.synced);
-                    matches.push(Match { range, watchers, changes: Vec::new() });
+    /// they are given back. The run is cut where there is too much of it.
+    pub(super) fn match_synced(&mut self, run: &mut Run) -> Vec<Match> {
+        let mut matches = Vec::new();
+        self.match_places(run, |ranges, place, range| {
+            let entry = ranges.entry_mut(range);
+            if entry.matched == UNMATCHED {
+                if entry.synced.is_empty() {
+                    return;
                 }
-                if let Some(matched) = matches.get_mut(entry.matched as usize) {
-                    matched.changes.push(place);
-                }
+                entry.matched = matches.len() as u32;
+                let watchers = std::mem::take(&mut entry.synced);
+                matches.push(Match { range, watchers, changes: Places::default() });
             }
-        }
+            if let Some(matched) = matches.get_mut(entry.matched as usize) {
+                matched.changes.push(place);
+            }
+        });
         self.forget_matched(&matches);
         matches
     }
 
-    /// Finds what happened in given ranges.
-    pub(super) fn match_given(&mut self, run: &Run, matches: &mut [Match]) {
+    /// Finds what happened in given ranges. The run is cut where there is too much of it.
+    pub(super) fn match_given(&mut self, run: &mut Run, matches: &mut [Match]) {
         for (place, matched) in (0..).zip(&*matches) {
             self.ranges.entry_mut(matched.range).matched = place;
         }
-        let mut found = Vec::new();
-        for (place, change) in (0..).zip(&run.changes) {
-            self.ranges.find_holding(change.record.key(), &mut found);
-            for range in found.drain(..) {
-                let matched = self.ranges.entry(range).matched as usize;
-                if let Some(matched) = matches.get_mut(matched) {
-                    matched.changes.push(place);
-                }
+        self.match_places(run, |ranges, place, range| {
+            let matched = ranges.entry(range).matched as usize;
+            if let Some(matched) = matches.get_mut(matched) {
+                matched.changes.push(place);
             }
-        }
+        });
         self.forget_matched(matches);
+    }
+
+    /// Calls `visit` with the place of each change and every range that holds it, until that has been enough; then the run
+    /// is cut, behind one revision at least.
+    fn match_places(&mut self, run: &mut Run, mut visit: impl FnMut(&mut Ranges, u32, u32)) {
+        let matches_max = self.options().step_matches_max;
+        let (mut count, mut last, mut found) = (0, None, Vec::new());
+        let mut cut = None;
+        for (place, change) in (0..).zip(&run.changes) {
+            let main = Some(change.revision.main);
+            if count >= matches_max && last.is_some() && last != main {
+                cut = Some(place);
+                break;
+            }
+            last = main;
+            self.ranges.find_holding(change.record.key(), &mut found);
+            count += found.len();
+            found.drain(..).for_each(|range| visit(&mut self.ranges, place, range));
+        }
+        if let Some(place) = cut {
+            run.cut(place);
+        }
     }
 
     fn forget_matched(&mut self, matches: &[Match]) {
@@ -92,9 +107,13 @@ impl Work {
         revision: i64,
     ) -> Result<Vec<Refused>, BackendError> {
         let mut encoder = Encoder::new(run, view);
-        let mut refused = Vec::new();
+        let (mut refused, mut chunks) = (Vec::new(), Chunks::default());
+        let mut last: Option<&Match> = None;
         for matched in matches {
-            let mut chunks = Chunks::default();
+            // Ranges in which the same happened share their chunks, as far as they follow each other.
+            if last.replace(matched).is_none_or(|last| last.changes != matched.changes) {
+                chunks = Chunks::default();
+            }
             for &number in &matched.watchers {
                 let variant = self.watcher(number).variant;
                 let slot = &mut chunks[variant.number()];

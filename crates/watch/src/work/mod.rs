@@ -5,7 +5,7 @@
 //! | part | does | bounded by |
 //! |---|---|---|
 //! | requests | answers what streams ask, closes those that are gone | `step_requests_max` |
-//! | newest | tells synced watchers what has been published | `step_bytes_max` or one revision |
+//! | newest | tells synced watchers what has been published | `step_bytes_max` and `step_matches_max`, or one revision |
 //! | catch-up | tells some watchers what happened before | the same, and `catch_up_watchers_max` |
 //! | listing | tells one watcher a page of the state | about `step_bytes_max`, or some records that are larger |
 //! | progress | answers who asked, and some watchers that are due | `step_progress_max` |

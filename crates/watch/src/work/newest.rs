@@ -29,7 +29,7 @@ impl Work {
             read = self.read_newest(&view, from);
         }
         match read {
-            Ok(run) => self.tell_run(&run, &view)?,
+            Ok(run) => self.tell_run(run, &view)?,
             Err(error) => {
                 damage(error)?;
                 self.lose_track(from);
@@ -42,9 +42,9 @@ impl Work {
         Run::read(view, from, self.options().step_bytes_max)
     }
 
-    fn tell_run(&mut self, run: &Run, view: &View) -> Result<(), BackendError> {
-        let mut matches = self.match_synced(run);
-        let delivered = self.deliver(run, view, &matches, 0);
+    fn tell_run(&mut self, mut run: Run, view: &View) -> Result<(), BackendError> {
+        let mut matches = self.match_synced(&mut run);
+        let delivered = self.deliver(&run, view, &matches, 0);
         for matched in &mut matches {
             let watchers = std::mem::take(&mut matched.watchers);
             self.ranges.entry_mut(matched.range).synced = watchers;

@@ -74,6 +74,7 @@ pub fn tiny() -> Options {
         revisions_per_response_max: 3,
         response_bytes_max: 300,
         step_bytes_max: 150,
+        step_matches_max: 3,
         step_requests_max: 3,
         catch_up_watchers_max: 2,
         progress_interval: Duration::from_millis(1000),
