@@ -160,6 +160,8 @@ impl From<CommandError> for CallError {
             CommandError::FutureRevision => EtcdError::FutureRev,
             CommandError::KeyNotFound => EtcdError::KeyNotFound,
             CommandError::LeaseNotFound => EtcdError::LeaseNotFound,
+            CommandError::LeaseExists => EtcdError::LeaseExist,
+            CommandError::LeaseTtlTooLarge => EtcdError::LeaseTtlTooLarge,
             CommandError::MemberNotFound => EtcdError::MemberNotFound,
             CommandError::Invalid(error) => return error.into(),
             // The request was decoded before it was proposed.
@@ -211,7 +213,7 @@ mod tests {
         use ProposeError as P;
         use ReadBarrierError as B;
         use RequestError as R;
-        let cases: [(CallError, i32, &str); 27] = [
+        let cases: [(CallError, i32, &str); 29] = [
             (R::EmptyKey.into(), 3, "etcdserver: key is not provided"),
             (R::OperationUnset.into(), 3, "etcdserver: key not found"),
             (R::ValueProvided.into(), 3, "etcdserver: value is provided"),
@@ -229,6 +231,8 @@ mod tests {
             ),
             (C::KeyNotFound.into(), 3, "etcdserver: key not found"),
             (C::LeaseNotFound.into(), 5, "etcdserver: requested lease not found"),
+            (C::LeaseExists.into(), 9, "etcdserver: lease already exists"),
+            (C::LeaseTtlTooLarge.into(), 11, "etcdserver: too large lease TTL"),
             (C::MemberNotFound.into(), 5, "etcdserver: member not found"),
             (C::Invalid(R::EmptyKey).into(), 3, "etcdserver: key is not provided"),
             (P::TooManyRequests.into(), 2, "etcdserver: too many requests"),

@@ -135,6 +135,10 @@ fn apply_command(
         CommandKind::Txn => apply_txn(target.store, request, answers),
         CommandKind::Compaction => apply_compaction(target.store, request),
         CommandKind::MemberAttributes => apply_attributes(target.state, request),
+        CommandKind::LeaseGrant
+        | CommandKind::LeaseRevoke
+        | CommandKind::LeaseExpire
+        | CommandKind::LeaseCheckpoint => Err(CommandError::Malformed.into()),
         CommandKind::Unspecified => panic!("the kind of every command was checked"),
     };
     match applied {

@@ -83,7 +83,7 @@ impl Machine {
         drop(backend);
         self.store.adopt(opened);
         self.published = Published { position: state.applied, state: state.encode() };
-        self.reader.publish(&state);
+        self.reader.publish(&state, self.leases.view());
         self.state = state;
         self.stores.remove_unused();
         Ok(())

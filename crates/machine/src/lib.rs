@@ -45,7 +45,7 @@ pub use checkpoint::{
 pub use command::{BATCH_FORMAT_VERSION, COMMAND_FORMAT_VERSION};
 pub use fatal::FatalError;
 pub use layout::Layout;
-pub use machine::{Machine, Payload, Pin};
+pub use machine::{LeaseListener, Machine, Payload, Pin};
 pub use member::{Member, MemberSeed};
 pub use open::{LogExtent, OpenError, Opened, Origin, Refusal, open};
 pub use outcome::{BatchOutcome, CommandError, Outcome, Reply};

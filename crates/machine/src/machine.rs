@@ -1,6 +1,9 @@
 //! The machine itself: entries in, outcomes out.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use kvorum_lease::{Event, Table};
 use kvorum_mvcc::{Store, View, Wake};
 use kvorum_types::{Incarnation, MemberId, Position};
 
@@ -22,11 +25,17 @@ pub struct Machine {
     pub(crate) store: Store,
     pub(crate) stores: Stores,
     pub(crate) state: State,
+    pub(crate) leases: Table,
+    lease_events: Vec<Event>,
+    lease_listener: Option<LeaseListener>,
     pub(crate) published: Published,
     pub(crate) reader: MachineReader,
     /// An error has stopped this machine.
     pub(crate) stopped: bool,
 }
+
+/// Told what became of leases, in the order of the log. It is called by the machine's thread: it must be quick.
+pub type LeaseListener = Arc<dyn Fn(&[Event]) + Send + Sync>;
 
 /// What an entry carries, as far as the machine is concerned.
 #[derive(Clone, Debug)]
@@ -67,10 +76,20 @@ impl Pin {
 }
 
 impl Machine {
-    pub(crate) fn new(store: Store, stores: Stores, mut state: State) -> Machine {
+    pub(crate) fn new(store: Store, stores: Stores, mut state: State, leases: Table) -> Machine {
         let published = Published { position: state.applied, state: state.encode() };
-        let reader = MachineReader::new(store.reader(), &state);
-        Machine { store, stores, state, published, reader, stopped: false }
+        let reader = MachineReader::new(store.reader(), &state, leases.view());
+        Machine {
+            store,
+            stores,
+            state,
+            leases,
+            lease_events: Vec::new(),
+            lease_listener: None,
+            published,
+            reader,
+            stopped: false,
+        }
     }
 
     /// The last entry applied, whether published or not.
@@ -143,6 +162,12 @@ impl Machine {
         self.store.set_wake(wake);
     }
 
+    /// Sets who is told of leases: at each publish, once what is told is visible and before anything of it is answered.
+    /// An install tells nothing: it puts other leases in the place of all that were.
+    pub fn set_lease_listener(&mut self, listener: LeaseListener) {
+        self.lease_listener = Some(listener);
+    }
+
     /// Makes everything applied so far visible: the keys first, then the position they belong to.
     pub fn publish(&mut self) {
         if self.stopped || self.state.applied == self.published.position {
@@ -151,7 +176,13 @@ impl Machine {
         let Some(position) = self.state.applied else { return };
         self.published = Published { position: Some(position), state: self.state.encode() };
         self.store.publish(position.index, self.published.state.clone());
-        self.reader.publish(&self.state);
+        self.reader.publish(&self.state, self.leases.view());
+        if let Some(listener) = &self.lease_listener
+            && !self.lease_events.is_empty()
+        {
+            listener(&self.lease_events);
+        }
+        self.lease_events.clear();
         self.stores.remove_unused();
     }
 

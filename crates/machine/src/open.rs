@@ -163,7 +163,7 @@ pub fn open(
         None => rebuild(&mut stores, &checkpoints, log, &mut refused)?,
     };
     let mvcc::Opened { store, maintainer, .. } = opened;
-    let machine = Machine::new(store, stores, state);
+    let machine = Machine::new(store, stores, state, kvorum_lease::Table::new());
     checkpoints.follow(machine.reader().applied_reader());
     Ok(Opened { machine, maintainer, checkpoints, origin, refused })
 }
