@@ -27,6 +27,7 @@ use crate::checkpoints::{self, Checkpointer, Schedule, Transfers};
 use crate::clock::Clock;
 use crate::errors::{FatalError, StartError};
 use crate::leadership::LeadershipBoard;
+use crate::leases::{Keeper, Questions};
 use crate::log::{AppliedIndex, LogStore, PurgeLimit, entry_from_log};
 use crate::network::NetworkFactory;
 use crate::peers::Peers;
@@ -57,12 +58,13 @@ struct Bells {
     applier: Bell,
     maintainer: Bell,
     checkpointer: Bell,
+    keeper: Bell,
 }
 
 impl Bells {
     fn ring_all(&self) {
-        let Bells { writer, reader, applier, maintainer, checkpointer } = self;
-        for bell in [writer, reader, applier, maintainer, checkpointer] {
+        let Bells { writer, reader, applier, maintainer, checkpointer, keeper } = self;
+        for bell in [writer, reader, applier, maintainer, checkpointer, keeper] {
             bell.ring();
         }
     }
@@ -269,6 +271,8 @@ struct Assembly {
     voters: Arc<Voters>,
     proposals: Arc<Proposals>,
     reads: Arc<Reads>,
+    keeper: Arc<Keeper>,
+    lease_questions: Arc<Questions>,
     applier: ApplierHandle,
     reader: machine::MachineReader,
     addresses: Arc<Addresses>,
@@ -296,10 +300,19 @@ impl Assembly {
         let checkpoints = parts.transfers.checkpoints.clone();
         let retention =
             Retention::new(parts.log.clone(), checkpoints, applied_index(&reader), settings);
+        let keeper = Keeper::new(
+            clock.clone(),
+            reader.clone(),
+            settings.lease_checkpoint_interval,
+            settings.election_timeout,
+            parts.bells.keeper.clone(),
+        );
         let assembly = Assembly {
             voters: Arc::new(Voters::new(settings.id)),
             proposals: Arc::new(proposals),
             reads: Arc::new(Reads::new(clock.clone(), applied)),
+            keeper: Arc::new(keeper),
+            lease_questions: Arc::new(Questions::new(clock.clone())),
             clock,
             applier: ApplierHandle::new(parts.bells.applier.clone()),
             addresses: Arc::new(Addresses::new(Some(reader.clone()), told(settings))),
@@ -307,9 +320,11 @@ impl Assembly {
             retention,
         };
         let (proposals, reads) = (assembly.proposals.clone(), assembly.reads.clone());
+        let lease_questions = assembly.lease_questions.clone();
         parts.stop.on_stop(move || {
             proposals.stop();
             reads.stop();
+            lease_questions.stop();
         });
         assembly
     }
@@ -333,6 +348,8 @@ impl Assembly {
             peers,
             proposals: self.proposals.clone(),
             reads: self.reads.clone(),
+            keeper: self.keeper.clone(),
+            lease_questions: self.lease_questions.clone(),
             voters: self.voters.clone(),
             leadership: Arc::new(LeadershipBoard::new(self.clock.clone())),
             schedule: parts.schedule.clone(),
@@ -438,6 +455,8 @@ fn hand_out<R: Runtime, T: Transport>(
     };
     parts.log.set_wakes(ring(&bells.writer), ring(&bells.reader));
     machine.set_wake(ring(&bells.maintainer));
+    let keeper = assembly.keeper.clone();
+    machine.set_lease_listener(Arc::new(move |events| keeper.heard(events)));
     let (settings, latest) = (&shared.settings, parts.schedule.latest());
     let applier = Applier {
         machine,
@@ -473,6 +492,7 @@ fn hand_out<R: Runtime, T: Transport>(
         worker("kv-wal-read", &bells.reader, report, workers.reader(reader)),
         worker("kv-apply", &bells.applier, report, workers.applier(applier)),
         worker("kv-store", &bells.maintainer, stop, workers.maintainer(maintainer)),
+        worker("kv-lease", &bells.keeper, report, workers.keeper(assembly.keeper.clone())),
     ];
     all.extend(checkpointer.map(|checkpointer| {
         worker("kv-checkpoint", &bells.checkpointer, report, workers.checkpointer(checkpointer))
