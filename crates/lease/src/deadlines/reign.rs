@@ -99,7 +99,7 @@ impl Reign {
             Event::Granted { id, ttl, granted } => {
                 if self.known.get(&id).is_none_or(|known| known.granted < granted) {
                     let lease = Lease { ttl, granted, remaining: 0 };
-                    self.begin(id, &lease, now, Duration::ZERO);
+                    self.begin_unwalked(id, &lease, now);
                 }
             }
             Event::Revoked { id, granted } => {
@@ -270,7 +270,7 @@ impl Reign {
     /// Begins to know a lease that is in a view, but was neither walked over nor told of.
     fn begin_unwalked(&mut self, id: LeaseId, lease: &Lease, now: Moment) -> Known {
         match self.promotion.ahead(id) {
-            Some(ahead) if ahead.granted == lease.granted => self.begin_as_promoted(id, lease),
+            Some(ahead) if ahead.granted == lease.granted => self.begin_as_promoted(id, &ahead),
             _ => self.begin(id, lease, now, Duration::ZERO),
         }
     }
