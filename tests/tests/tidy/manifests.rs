@@ -56,6 +56,7 @@ const CLIENT: &[&str] = &[
     "http",
     "indicatif",
     "rand",
+    "rustix",
     "serde",
     "serde_json",
 ];
