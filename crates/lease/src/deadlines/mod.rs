@@ -119,7 +119,7 @@ impl Deadlines {
     ///
     /// What one call gives must stand in the log before what the next one gives.
     pub fn to_checkpoint(&mut self, now: Duration, max: usize) -> Vec<(LeaseId, u64, i64)> {
-        self.reign.as_mut().map(|reign| reign.to_checkpoint(now, max)).unwrap_or_default()
+        self.reign.as_mut().map(|reign| reign.take_checkpoints(now, max)).unwrap_or_default()
     }
 
     /// Takes back what [`Deadlines::to_checkpoint`] gave and is known never to be applied: what was to be cleared still is.

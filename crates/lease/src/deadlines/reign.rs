@@ -181,7 +181,11 @@ impl Reign {
         }
     }
 
-    pub(super) fn to_checkpoint(&mut self, now: Duration, max: usize) -> Vec<(LeaseId, u64, i64)> {
+    pub(super) fn take_checkpoints(
+        &mut self,
+        now: Duration,
+        max: usize,
+    ) -> Vec<(LeaseId, u64, i64)> {
         let now = self.advance(now);
         let mut decided = Vec::new();
         while decided.len() < max
