@@ -64,6 +64,7 @@ mod bootstrap;
 mod clock;
 mod leadership;
 mod rebuild;
+mod replay;
 mod runtime;
 mod shared;
 mod start;
