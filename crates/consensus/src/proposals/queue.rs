@@ -445,7 +445,8 @@ impl Queue {
         while self.leaders.front().is_some_and(|leaders| leaders.request.waiter.since <= before) {
             let Some(LeadersRequest { request, .. }) = self.leaders.pop_front() else { break };
             self.forget(request.waiter.bytes);
-            answers.0.push((request.waiter.answer, Err(error(request.waiter.since))));
+            // Whoever decided it must know that it was never sent.
+            answers.0.push((request.waiter.answer, Err(ProposeError::TooManyRequests)));
         }
         let mut given_up = Vec::new();
         let mut expired = Vec::new();
