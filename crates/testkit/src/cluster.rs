@@ -12,6 +12,7 @@ use kvorum_server::{Builder, FatalError, Server, StartError};
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
+use crate::clock::LeapingClock;
 use crate::endpoint::Endpoint;
 use crate::ports::Port;
 use crate::process::Process;
@@ -29,6 +30,7 @@ pub struct ClusterBuilder {
     member_count: usize,
     are_processes: bool,
     has_faulty_disks: bool,
+    has_clocks: bool,
     configure: Configure,
     flags: Vec<String>,
 }
@@ -43,6 +45,12 @@ impl ClusterBuilder {
     /// Gives each member a simulated disk of its own instead of real files; in this process only.
     pub fn on_faulty_disks(mut self) -> ClusterBuilder {
         self.has_faulty_disks = true;
+        self
+    }
+
+    /// Gives each member a clock of its own that the test can move; in this process only.
+    pub fn with_clocks(mut self) -> ClusterBuilder {
+        self.has_clocks = true;
         self
     }
 
@@ -84,6 +92,7 @@ impl ClusterBuilder {
                 peers: Port::reserve(),
                 dir: dir.path().join(format!("m{number}")),
                 disk: self.has_faulty_disks.then(FaultyDisk::new),
+                clock: self.has_clocks.then(LeapingClock::start),
                 endpoint: None,
                 running: Running::No,
             })
@@ -108,6 +117,7 @@ struct Member {
     peers: Port,
     dir: PathBuf,
     disk: Option<FaultyDisk>,
+    clock: Option<LeapingClock>,
     endpoint: Option<Endpoint>,
     running: Running,
 }
@@ -125,6 +135,7 @@ impl Cluster {
             member_count,
             are_processes: false,
             has_faulty_disks: false,
+            has_clocks: false,
             configure: Arc::new(|builder| builder),
             flags: Vec::new(),
         }
@@ -252,6 +263,18 @@ impl Cluster {
         self.members[member].disk.as_ref().expect("the cluster has simulated disks")
     }
 
+    /// A member's clock, which goes on through its restarts.
+    pub fn clock(&self, member: usize) -> &LeapingClock {
+        self.members[member].clock.as_ref().expect("the cluster has clocks")
+    }
+
+    /// Makes the clocks of all members leap.
+    pub fn leap(&self, time: Duration) {
+        for member in 0..self.len() {
+            self.clock(member).leap(time);
+        }
+    }
+
     /// The handle of a member in this process.
     pub fn server(&self, member: usize) -> &Server {
         match &self.members[member].running {
@@ -333,6 +356,10 @@ impl Cluster {
             .client_threads(2);
         let builder = match &member.disk {
             Some(disk) => builder.disk(Arc::new(disk.clone())).backend(BackendKind::Memory),
+            None => builder,
+        };
+        let builder = match member.clock.clone() {
+            Some(clock) => builder.clock(move || clock.now()),
             None => builder,
         };
         (self.description.configure)(builder)

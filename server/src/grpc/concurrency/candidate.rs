@@ -106,7 +106,8 @@ impl Candidate {
         gone: &mut Gone,
     ) -> Result<Option<ResponseHeader>, NoTurn> {
         if self.is_first {
-            return Ok(self.header);
+            // It may have come too late for a client that was gone before.
+            return if gone.is_now() { Err(NoTurn::Gone) } else { Ok(self.header) };
         }
         let waiting = self.session.alive_while(context, self.wait(context));
         tokio::select! {

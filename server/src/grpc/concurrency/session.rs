@@ -53,12 +53,14 @@ impl Session {
     }
 
     async fn keep_alive<T>(self, context: &Context) -> T {
-        while self.is_ours {
+        if !self.is_ours {
+            return pending().await;
+        }
+        loop {
             sleep(KEEP_ALIVE_INTERVAL).await;
             // Whoever waits finds its key gone if the lease is.
             let _ = context.keep_alive(self.lease).await;
         }
-        pending().await
     }
 
     /// Ends a lease of ours, and with it the key that is bound to it. Whether it was ours.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kvorum_proto::errors::EtcdError;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::super::context::Context;
 use crate::errors::CallError;
@@ -13,6 +14,11 @@ use crate::errors::CallError;
 pub(super) struct Gone(oneshot::Receiver<Infallible>);
 
 impl Gone {
+    /// Whether it is so now.
+    pub(super) fn is_now(&mut self) -> bool {
+        matches!(self.0.try_recv(), Err(TryRecvError::Closed))
+    }
+
     /// Returns once the call is gone: its client went away, or its time is over.
     pub(super) async fn wait(&mut self) {
         // Nothing is ever sent: the other end is dropped.
