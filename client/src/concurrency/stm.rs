@@ -4,6 +4,7 @@
 //! read with what is there now, and writes all or nothing. If something came in between, the steps run again.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -110,9 +111,9 @@ pub struct Committed<T> {
 ///
 /// ```no_run
 /// # async fn example(client: kvorum_client::Client) -> Result<(), kvorum_client::Error> {
-/// use kvorum_client::concurrency::{Stm, StmOptions, transaction};
+/// use kvorum_client::concurrency::{StmOptions, transaction};
 ///
-/// let next = transaction(&client, StmOptions::new(), async |stm: &mut Stm| {
+/// let next = transaction(&client, StmOptions::new(), |stm| async move {
 ///     let last: u64 = match stm.get("counter").await? {
 ///         Some(text) => String::from_utf8_lossy(&text).parse().unwrap_or(0),
 ///         None => 0,
@@ -125,29 +126,31 @@ pub struct Committed<T> {
 /// # Ok(())
 /// # }
 /// ```
-pub async fn transaction<T, E>(
+pub async fn transaction<T, E, F>(
     client: &Client,
     options: StmOptions,
-    mut steps: impl AsyncFnMut(&mut Stm) -> Result<T, E>,
+    mut steps: impl FnMut(Stm) -> F,
 ) -> Result<Committed<T>, E>
 where
     E: From<Error>,
+    F: Future<Output = Result<T, E>>,
 {
-    let mut stm = Stm::new(client.clone(), options.isolation);
+    let mut known = Reads::default();
     for attempts in 1..=options.attempts_max {
-        let value = match stm.begin(&options.prefetch).await {
-            Ok(()) => steps(&mut stm).await,
+        let stm = Stm::new(client.clone(), options.isolation, known);
+        let value = match stm.attempt.fetch(options.prefetch.clone()).await.map(drop) {
+            Ok(()) => steps(stm.clone()).await,
             Err(error) => Err(error.into()),
         };
-        let committed = match value {
-            Ok(value) => stm.commit().await?.map(|header| Committed { value, header, attempts }),
-            Err(_) if stm.is_stale => None,
+        known = match value {
+            Ok(value) => match stm.attempt.commit().await? {
+                Commit::Done(header) => return Ok(Committed { value, header, attempts }),
+                Commit::Conflict(known) => known,
+            },
+            Err(_) if stm.attempt.reads.lock().await.is_stale => Reads::default(),
             Err(error) => return Err(error),
         };
-        match committed {
-            Some(committed) => return Ok(committed),
-            None => sleep(pause(attempts, rand::random())).await,
-        }
+        sleep(pause(attempts, rand::random())).await;
     }
     Err(Error::TooManyConflicts { attempts: options.attempts_max }.into())
 }
@@ -160,22 +163,34 @@ fn pause(attempts: u32, random: f64) -> Duration {
     }
 }
 
-/// The reads and writes of one attempt.
+/// The reads and writes of one attempt. Clones are the same attempt.
 ///
-/// - A key that was written is read as it was written.
-/// - A key is asked for once in an attempt.
-/// - With a serializable isolation all that is in `reads` was so at `base`.
+/// A key that was written is read as it was written, and a key is asked for once.
+#[derive(Clone)]
 pub struct Stm {
+    attempt: Arc<Attempt>,
+}
+
+struct Attempt {
     client: Client,
     isolation: Isolation,
-    /// What was found, `None` for no such key.
-    reads: BTreeMap<Bytes, Option<KeyValue>>,
-    writes: BTreeMap<Bytes, Write>,
+    /// Locked while the servers are asked: the first answer says which moment the next question is about.
+    reads: tokio::sync::Mutex<Reads>,
+    writes: Mutex<BTreeMap<Bytes, Write>>,
+}
+
+/// What is known of the servers' keys.
+///
+/// With a serializable isolation all that is in `found` and in `refetched` was so at `base`.
+#[derive(Default)]
+struct Reads {
+    /// What the steps have read, `None` for no such key.
+    found: BTreeMap<Bytes, Option<KeyValue>>,
+    /// What the servers gave with the last conflict, and the steps have not read yet.
+    refetched: BTreeMap<Bytes, Option<KeyValue>>,
     /// The moment that reads are of, once there was one.
     base: Option<i64>,
-    /// What the servers gave with the last conflict: what was read, as of `base`.
-    refetched: BTreeMap<Bytes, Option<KeyValue>>,
-    /// The moment that reads are of is no longer to be had.
+    /// That moment is no longer to be had.
     is_stale: bool,
 }
 
@@ -184,164 +199,176 @@ enum Write {
     Delete,
 }
 
+/// What came of a commit.
+enum Commit {
+    Done(ResponseHeader),
+    /// Others came in between; this is how things are now.
+    Conflict(Reads),
+}
+
 impl Stm {
-    fn new(client: Client, isolation: Isolation) -> Stm {
-        Stm {
-            client,
-            isolation,
-            reads: BTreeMap::new(),
-            writes: BTreeMap::new(),
-            base: None,
-            refetched: BTreeMap::new(),
-            is_stale: false,
-        }
+    fn new(client: Client, isolation: Isolation, known: Reads) -> Stm {
+        let (reads, writes) = (tokio::sync::Mutex::new(known), Mutex::default());
+        Stm { attempt: Arc::new(Attempt { client, isolation, reads, writes }) }
     }
 
     /// The value of a key, `None` if there is no such key.
-    pub async fn get(&mut self, key: impl Into<Bytes>) -> Result<Option<Bytes>, Error> {
+    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>, Error> {
         Ok(self.get_all([key]).await?.pop().flatten())
     }
 
     /// The values of many keys, in their order, asked for in one request.
     pub async fn get_all<K: Into<Bytes>>(
-        &mut self,
+        &self,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Vec<Option<Bytes>>, Error> {
         let keys: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
-        self.fetch(keys.iter().filter(|key| !self.writes.contains_key(*key)).cloned().collect())
-            .await?;
-        let value = |key: &Bytes| match self.writes.get(key) {
-            Some(Write::Put(put)) => Some(put.value.clone()),
-            Some(Write::Delete) => None,
-            None => self.reads.get(key)?.as_ref().map(|kv| kv.value.clone()),
+        let mut values: Vec<Option<Option<Bytes>>> = {
+            let writes = self.attempt.writes();
+            keys.iter().map(|key| writes.get(key).map(Write::value)).collect()
         };
-        Ok(keys.iter().map(value).collect())
+        let unwritten = keys.iter().zip(&values).filter(|(_, value)| value.is_none());
+        let reads = self.attempt.fetch(unwritten.map(|(key, _)| key.clone()).collect()).await?;
+        for (key, value) in keys.iter().zip(&mut values) {
+            value.get_or_insert_with(|| reads.of(key).map(|kv| kv.value.clone()));
+        }
+        Ok(values.into_iter().map(Option::flatten).collect())
     }
 
     /// The revision at which a key was last changed before this transaction, 0 if there is no such key.
-    pub async fn mod_revision(&mut self, key: impl Into<Bytes>) -> Result<i64, Error> {
+    pub async fn mod_revision(&self, key: impl Into<Bytes>) -> Result<i64, Error> {
         let key = key.into();
-        self.fetch(vec![key.clone()]).await?;
-        Ok(mod_revision(self.reads.get(&key).and_then(Option::as_ref)))
+        let reads = self.attempt.fetch(vec![key.clone()]).await?;
+        Ok(mod_revision(reads.of(&key)))
     }
 
     /// Writes a key.
-    pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+    pub fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         self.put_with(PutRequest { key: key.into(), value: value.into(), ..Default::default() });
     }
 
     /// Writes a key with everything that can be asked of a put.
-    pub fn put_with(&mut self, request: PutRequest) {
-        self.writes.insert(request.key.clone(), Write::Put(request));
+    pub fn put_with(&self, request: PutRequest) {
+        self.attempt.writes().insert(request.key.clone(), Write::Put(request));
     }
 
     /// Deletes a key.
-    pub fn delete(&mut self, key: impl Into<Bytes>) {
-        self.writes.insert(key.into(), Write::Delete);
+    pub fn delete(&self, key: impl Into<Bytes>) {
+        self.attempt.writes().insert(key.into(), Write::Delete);
+    }
+}
+
+impl Reads {
+    fn of(&self, key: &Bytes) -> Option<&KeyValue> {
+        self.found.get(key)?.as_ref()
     }
 
-    /// Begins an attempt.
-    async fn begin(&mut self, prefetch: &[Bytes]) -> Result<(), Error> {
-        self.reads.clear();
-        self.writes.clear();
-        if self.is_stale || self.refetched.is_empty() {
-            self.base = None;
-            self.refetched.clear();
-        }
-        self.is_stale = false;
-        self.fetch(prefetch.to_vec()).await
-    }
-
-    /// Brings keys into `reads`.
-    async fn fetch(&mut self, mut keys: Vec<Bytes>) -> Result<(), Error> {
+    /// Takes what is known of these keys; gives those of which nothing is.
+    fn take(&mut self, mut keys: Vec<Bytes>) -> Vec<Bytes> {
         keys.sort();
         keys.dedup();
-        keys.retain(|key| !self.reads.contains_key(key));
+        keys.retain(|key| !self.found.contains_key(key));
         keys.retain(|key| match self.refetched.remove_entry(key) {
             Some((key, found)) => {
-                self.reads.insert(key, found);
+                self.found.insert(key, found);
                 false
             }
             None => true,
         });
+        keys
+    }
+}
+
+impl Attempt {
+    fn writes(&self) -> MutexGuard<'_, BTreeMap<Bytes, Write>> {
+        self.writes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// All reads, after asking for those of these keys that are not among them.
+    async fn fetch(&self, keys: Vec<Bytes>) -> Result<tokio::sync::MutexGuard<'_, Reads>, Error> {
+        let mut reads = self.reads.lock().await;
+        let keys = reads.take(keys);
         if keys.is_empty() {
-            return Ok(());
+            return Ok(reads);
         }
+        let base = reads.base.unwrap_or(0);
         let request = TxnRequest {
-            success: keys.iter().map(|key| operation(self.read(key))).collect(),
+            success: keys.iter().map(|key| operation(self.read(key, base))).collect(),
             ..Default::default()
         };
         let answer = match self.client.txn_read(request).await {
             Err(error) if error.etcd() == Some(EtcdError::Compacted) => {
-                self.is_stale = true;
+                reads.is_stale = true;
                 return Err(error);
             }
             answer => answer?,
         };
-        if self.isolation.is_serializable() && self.base.is_none() {
-            self.base = Some(answer.header.unwrap_or_default().revision);
+        if self.isolation.is_serializable() && reads.base.is_none() {
+            reads.base = Some(answer.header.unwrap_or_default().revision);
         }
-        self.reads.extend(keys.into_iter().zip(found(answer)));
-        Ok(())
+        reads.found.extend(keys.into_iter().zip(found(answer)));
+        Ok(reads)
     }
 
-    fn read(&self, key: &Bytes) -> Request {
+    fn read(&self, key: &Bytes, revision: i64) -> Request {
         Request::RequestRange(RangeRequest {
             key: key.clone(),
-            revision: self.base.unwrap_or(0),
+            revision,
             serializable: !self.isolation.is_serializable(),
             ..Default::default()
         })
     }
 
-    /// Commits the attempt; `None` if it met others.
-    async fn commit(&mut self) -> Result<Option<ResponseHeader>, Error> {
-        let refetch = self.isolation.is_serializable();
-        let reads: Vec<Bytes> = self.reads.keys().cloned().collect();
-        let request = TxnRequest {
-            compare: self.conflicts(),
-            success: self.writes.iter().map(|(key, write)| operation(write.request(key))).collect(),
-            failure: reads
-                .iter()
-                .filter(|_| refetch)
-                .map(|key| {
-                    let range = RangeRequest { key: key.clone(), ..Default::default() };
-                    operation(Request::RequestRange(range))
-                })
-                .collect(),
+    async fn commit(&self) -> Result<Commit, Error> {
+        let reads = self.reads.lock().await;
+        let refetched: Vec<Bytes> = match self.isolation.is_serializable() {
+            true => reads.found.keys().cloned().collect(),
+            false => Vec::new(),
+        };
+        let request = {
+            let writes = self.writes();
+            TxnRequest {
+                compare: self.conflicts(&reads, &writes),
+                success: writes.iter().map(|(key, write)| operation(write.request(key))).collect(),
+                failure: refetched.iter().map(|key| operation(self.read(key, 0))).collect(),
+            }
         };
         let answer = self.client.txn(request).await?;
         let header = answer.header.unwrap_or_default();
         if answer.succeeded {
-            return Ok(Some(header));
+            return Ok(Commit::Done(header));
         }
-        self.base = None;
-        self.refetched.clear();
-        if refetch {
-            self.refetched.extend(reads.into_iter().zip(found(answer)));
-            self.base = Some(header.revision);
-        }
-        Ok(None)
+        let base = (!refetched.is_empty()).then_some(header.revision);
+        let refetched = refetched.into_iter().zip(found(answer)).collect();
+        Ok(Commit::Conflict(Reads { refetched, base, ..Reads::default() }))
     }
 
     /// What must hold for the attempt to be committed.
-    fn conflicts(&self) -> Vec<Compare> {
+    fn conflicts(&self, reads: &Reads, writes: &BTreeMap<Bytes, Write>) -> Vec<Compare> {
         if self.isolation == Isolation::ReadCommitted {
             return Vec::new();
         }
-        let unchanged = self
-            .reads
+        let unchanged = reads
+            .found
             .iter()
             .map(|(key, found)| compare(key, CompareResult::Equal, mod_revision(found.as_ref())));
-        let base = self.base.filter(|_| self.isolation == Isolation::SerializableSnapshot);
+        let base = reads.base.filter(|_| self.isolation == Isolation::SerializableSnapshot);
         let untouched = base.into_iter().flat_map(|base| {
-            self.writes.keys().map(move |key| compare(key, CompareResult::Less, base + 1))
+            writes.keys().map(move |key| compare(key, CompareResult::Less, base + 1))
         });
         unchanged.chain(untouched).collect()
     }
 }
 
 impl Write {
+    /// What a read finds.
+    fn value(&self) -> Option<Bytes> {
+        match self {
+            Write::Put(put) => Some(put.value.clone()),
+            Write::Delete => None,
+        }
+    }
+
     fn request(&self, key: &Bytes) -> Request {
         match self {
             Write::Put(request) => Request::RequestPut(request.clone()),

@@ -99,7 +99,7 @@ fn options(isolation: Isolation) -> StmOptions {
 }
 
 /// Reads two keys and writes a third and the first.
-async fn steps(stm: &mut Stm) -> Result<(Bytes, Bytes), Error> {
+async fn steps(stm: Stm) -> Result<(Bytes, Bytes), Error> {
     let a = stm.get("a").await?.unwrap();
     let b = stm.get("b").await?.unwrap();
     stm.put("c", "new");
@@ -185,8 +185,8 @@ async fn an_error_of_the_steps_ends_it_without_a_commit() {
     let script = Script::default();
     let server = script.serve().await;
     let options = StmOptions::new().prefetch(["a", "b"]);
-    let ended = transaction(&client(&[&server]), options, async |stm: &mut Stm| {
-        steps(stm).await?;
+    let ended = transaction(&client(&[&server]), options, |stm| async move {
+        steps(stm.clone()).await?;
         assert_eq!(stm.mod_revision("b").await?, REVISION - 49);
         Err::<(), _>(Error::NobodyElected)
     })
