@@ -70,7 +70,7 @@ impl Report {
             writeln!(out, "{name:<9}{text}").expect("a String takes it");
         };
         line(
-            plan.kind.name(),
+            &format!("{} ", plan.kind.name()),
             format!(
                 "{} operations in {}, {} clients, {} connections, {}",
                 self.succeeded(),
