@@ -81,18 +81,17 @@ impl Encoder {
         }
         let first = self.last.map_or(Bound::Unbounded, Bound::Excluded);
         let mut leases = self.view.leases.range((first, Bound::Unbounded));
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + LEASES_MAX * LEASE_BYTES);
-        bytes.extend([FORMAT_VERSION, MORE]);
-        for (id, lease) in leases.by_ref().take(LEASES_MAX) {
+        let these: Vec<(LeaseId, Lease)> =
+            leases.by_ref().take(LEASES_MAX).map(|(id, lease)| (*id, *lease)).collect();
+        self.is_done = leases.next().is_none();
+        self.last = these.last().map_or(self.last, |(id, _)| Some(*id));
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + these.len() * LEASE_BYTES);
+        bytes.extend([FORMAT_VERSION, if self.is_done { LAST } else { MORE }]);
+        for (id, lease) in these {
             bytes.extend(id.0.to_le_bytes());
             bytes.extend(lease.ttl.to_le_bytes());
             bytes.extend(lease.granted.to_le_bytes());
             bytes.extend(lease.remaining.to_le_bytes());
-            self.last = Some(*id);
-        }
-        self.is_done = leases.next().is_none();
-        if let (true, [_, place, ..]) = (self.is_done, &mut bytes[..]) {
-            *place = LAST;
         }
         Some(bytes.into())
     }
@@ -120,6 +119,9 @@ impl Decoder {
         }
         if place != MORE && place != LAST {
             return Err(ChunkError::Place { found: place });
+        }
+        if cursor.rest().len() > LEASES_MAX * LEASE_BYTES {
+            return Err(ChunkError::Length { bytes: chunk.len() });
         }
         while !cursor.is_at_end() {
             let id = LeaseId(cursor.take_i64()?);
