@@ -58,7 +58,7 @@ fn completion_scripts_name_the_commands() {
 
 #[test]
 fn exit_codes_are_those_of_etcdctl() {
-    let cases: [(&[&str], i32, &str); 26] = [
+    let cases: [(&[&str], i32, &str); 12] = [
         (&["--bogus"], 1, "unknown flag: --bogus"),
         (
             &["nosuch"],
@@ -87,6 +87,16 @@ fn exit_codes_are_those_of_etcdctl() {
             "`range_end` and `--prefix` are mutually exclusive",
         ),
         (&["watch", "-i"], 3, "error reading watch request line: EOF"),
+    ];
+    for (arguments, code, text) in cases {
+        let expected = (code, String::new(), format!("Error: {text}\n"));
+        assert_eq!(ends(arguments), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn mistakes_about_leases_and_locks_are_those_of_etcdctl() {
+    let cases: [(&[&str], i32, &str); 14] = [
         (&["lease", "grant"], 128, "lease grant command needs TTL argument"),
         (&["lease", "grant", "1", "2"], 128, "lease grant command needs TTL argument"),
         (
