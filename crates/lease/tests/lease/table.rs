@@ -136,3 +136,25 @@ fn a_lease_outlives_its_keys() {
     assert!(table.contains(LeaseId(1)));
     assert_eq!(table.view().keys(LeaseId(1)).count(), 0);
 }
+
+#[test]
+fn many_keys_are_attached_at_once_or_none_is() {
+    let (mut table, mut one_by_one) = (Table::new(), Table::new());
+    let mut pairs: Vec<(bytes::Bytes, LeaseId)> = Vec::new();
+    for number in 0..200_i64 {
+        let id = LeaseId(number * 7 % 50 + 1);
+        let _ = table.grant(id, 10, 1);
+        let _ = one_by_one.grant(id, 10, 1);
+        let key = format!("key-{}", number * 31 % 200);
+        one_by_one.attach(key.as_bytes(), id);
+        pairs.push((key.into(), id));
+    }
+    let with_unknown = pairs.iter().cloned().chain([("a".into(), LeaseId(77))]);
+    assert_eq!(table.attach_all(with_unknown), Err(LeaseId(77)));
+    assert!(!table.has_keys() && table.view().key_count() == 0);
+    assert_eq!(table.attach_all(pairs.clone()), Ok(()));
+    for id in (1..=50).map(LeaseId) {
+        assert!(table.view().keys(id).eq(one_by_one.view().keys(id)), "{id}");
+    }
+    assert!(pairs.iter().all(|(key, id)| table.of_key(key) == Some(*id)));
+}
