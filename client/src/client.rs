@@ -14,6 +14,7 @@ use crate::auth::Session;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::error::Error;
+use crate::lease;
 use crate::retry::{Attempts, Class, Decision};
 use crate::watch::Registry;
 
@@ -30,6 +31,7 @@ pub struct Client {
     timeout: Duration,
     pub(crate) require_leader: bool,
     pub(crate) watches: Arc<Registry>,
+    pub(crate) leases: Arc<lease::Registry>,
 }
 
 impl Client {
@@ -43,6 +45,7 @@ impl Client {
             config: Arc::new(config),
             require_leader: false,
             watches: Arc::default(),
+            leases: Arc::default(),
         })
     }
 

@@ -58,6 +58,36 @@ pub enum Error {
     /// The client has as many watches as it may.
     #[error("too many watches")]
     TooManyWatches,
+    /// No keep-alive was answered for a whole TTL: the servers may have ended the lease.
+    #[error("the lease has expired: no keep-alive was answered in time")]
+    LeaseExpired,
+    /// The client keeps as many leases as it may.
+    #[error("too many leases")]
+    TooManyLeases,
+    /// The session was left by its own user: its lease is kept no more.
+    #[error("the session was left")]
+    SessionLeft,
+    /// The session's lease is lost, and with it the lock or the place in the queue.
+    #[error("mutex: session is expired")]
+    SessionExpired,
+    /// Another session holds the lock.
+    #[error("mutex: Locked by another session")]
+    Locked,
+    /// The lock was not held any more when it was to be released: others may have held it since.
+    #[error("mutex: lock has already been released")]
+    LockReleased,
+    /// The session leads no more, or never did.
+    #[error("election: not leader")]
+    NotElected,
+    /// Nobody leads.
+    #[error("election: no leader")]
+    NobodyElected,
+    /// A transaction met others in its way each time it was tried.
+    #[error("the transaction met conflicts {attempts} times")]
+    TooManyConflicts {
+        /// How often it was tried.
+        attempts: u32,
+    },
 }
 
 impl Error {
@@ -84,7 +114,14 @@ impl Error {
             }
             Error::WatchDisorder { .. } => Code::DataLoss,
             Error::WatchEnded => Code::FailedPrecondition,
-            Error::TooManyWatches => Code::ResourceExhausted,
+            Error::TooManyWatches | Error::TooManyLeases => Code::ResourceExhausted,
+            Error::LeaseExpired | Error::SessionExpired => EtcdError::LeaseNotFound.code(),
+            Error::SessionLeft
+            | Error::Locked
+            | Error::LockReleased
+            | Error::NotElected
+            | Error::NobodyElected => Code::FailedPrecondition,
+            Error::TooManyConflicts { .. } => Code::Aborted,
         }
     }
 }

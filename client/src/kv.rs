@@ -86,6 +86,15 @@ impl Client {
         .await
     }
 
+    /// The same for a transaction that only reads, which may be sent again as a read may.
+    pub(crate) async fn txn_read(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
+        self.call(Class::Repeatable, request, |channel, request| {
+            let mut client = self.kv(channel);
+            async move { client.txn(request).await }
+        })
+        .await
+    }
+
     /// Forgets what was overwritten or deleted before a revision.
     pub async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
         self.call(Class::Once, request, |channel, request| {

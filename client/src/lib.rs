@@ -24,18 +24,22 @@
 //! 3. All of it ends at the deadline ([`Config::request_timeout`], or [`Client::with_timeout`] for one call) with
 //!    [`Error::DeadlineExceeded`].
 //!
-//! A watch is no call: it has no deadline, and goes on through lost connections and members. See [`watch`].
+//! A watch is no call: it has no deadline, and goes on through lost connections and members. See [`watch`]. The same is true
+//! of a lease that is kept alive ([`lease`]), and of what is made of both ([`concurrency`]): sessions, locks, elections.
 
 mod auth;
 mod client;
 mod cluster;
+pub mod concurrency;
 mod config;
 mod connections;
 mod error;
 mod kv;
+pub mod lease;
 mod maintenance;
 mod range;
 pub mod retry;
+mod streaming;
 pub mod watch;
 
 pub use client::Client;
@@ -44,5 +48,6 @@ pub use error::Error;
 pub use kv::RangeStream;
 pub use kvorum_proto::api;
 pub use kvorum_proto::errors::EtcdError;
+pub use lease::KeepAlive;
 pub use range::{EVERY_KEY_AFTER, prefix_end};
 pub use watch::{UpdateKind, Watch, WatchOptions, WatchUpdate};

@@ -95,6 +95,54 @@ fn exit_codes_are_those_of_etcdctl() {
 }
 
 #[test]
+fn mistakes_about_leases_and_locks_are_those_of_etcdctl() {
+    let cases: [(&[&str], i32, &str); 14] = [
+        (&["lease", "grant"], 128, "lease grant command needs TTL argument"),
+        (&["lease", "grant", "1", "2"], 128, "lease grant command needs TTL argument"),
+        (
+            &["lease", "grant", "x"],
+            128,
+            "bad TTL (strconv.ParseInt: parsing \"x\": invalid syntax)",
+        ),
+        (&["lease", "revoke"], 128, "lease revoke command needs 1 argument"),
+        (
+            &["lease", "revoke", "zz"],
+            128,
+            "bad lease ID arg (strconv.ParseInt: parsing \"zz\": invalid syntax), expecting ID in Hex",
+        ),
+        (&["lease", "timetolive"], 128, "lease timetolive command needs lease ID as argument"),
+        (&["lease", "keep-alive"], 128, "lease keep-alive command needs lease ID as argument"),
+        (
+            &["lease", "keep-alive", "--once"],
+            128,
+            "lease keep-alive command needs lease ID as argument",
+        ),
+        (&["lock"], 128, "lock takes a lock name argument and an optional command to execute"),
+        (
+            &["lock", "--ttl=x", "a"],
+            1,
+            "invalid argument \"x\" for \"--ttl\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
+        ),
+        (
+            &["elect"],
+            128,
+            "elect takes one election name argument and an optional proposal argument",
+        ),
+        (
+            &["elect", "a", "b", "c"],
+            128,
+            "elect takes one election name argument and an optional proposal argument",
+        ),
+        (&["elect", "a"], 128, "no proposal argument but -l not set"),
+        (&["elect", "a", "b", "-l"], 128, "proposal given but -l is set"),
+    ];
+    for (arguments, code, text) in cases {
+        let expected = (code, String::new(), format!("Error: {text}\n"));
+        assert_eq!(ends(arguments), expected, "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_is_waited_for_until_the_timeout() {
     let (_closed, address) = closed_endpoint();
     let endpoint = format!("--endpoints={address}");

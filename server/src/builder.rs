@@ -11,8 +11,9 @@ use kvorum_disk::{Disk, FaultyDisk, RealDisk};
 use kvorum_machine::BackendKind;
 
 use crate::config::{
-    ClusterState, Config, InitialCluster, Limits, LogFormat, LogLevel, LogOptions, ServerUrl,
-    WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
+    ClusterState, Config, InitialCluster, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN,
+    Limits, LogFormat, LogLevel, LogOptions, ServerUrl, WATCH_PROGRESS_INTERVAL,
+    WATCH_PROGRESS_INTERVAL_MIN,
 };
 use crate::failure::StartError;
 use crate::server::Server;
@@ -62,6 +63,7 @@ impl Builder {
             snapshot_catchup_entries: 5000,
             limits: Limits::default(),
             watch_progress_notify_interval: WATCH_PROGRESS_INTERVAL,
+            lease_checkpoint_interval: LEASE_CHECKPOINT_INTERVAL,
             log: LogOptions { level: LogLevel::Info, format: LogFormat::Json },
             unsafe_no_fsync: false,
         };
@@ -95,8 +97,8 @@ impl Builder {
     }
 
     /// Goes by another clock than the machine's: `elapsed` tells the time since any one moment, and never goes back. It
-    /// says how long requests have waited, how old the last word of a quorum is and how old views are; elections and
-    /// heartbeats follow the machine's timers.
+    /// says how long requests have waited, when leases end, how old the last word of a quorum is and how old views are;
+    /// elections and heartbeats follow the machine's timers.
     pub fn clock(mut self, elapsed: impl Fn() -> Duration + Send + Sync + 'static) -> Builder {
         self.clock = Some(Clock::new(elapsed));
         self
@@ -235,6 +237,13 @@ impl Builder {
     /// [`WATCH_PROGRESS_INTERVAL_MIN`].
     pub fn watch_progress_notify_interval(mut self, interval: Duration) -> Builder {
         self.config.watch_progress_notify_interval = interval.max(WATCH_PROGRESS_INTERVAL_MIN);
+        self
+    }
+
+    /// How often the leader notes what remains of leases that are not kept alive, so that the next leader need not give
+    /// them all their time again: at least [`LEASE_CHECKPOINT_INTERVAL_MIN`].
+    pub fn lease_checkpoint_interval(mut self, interval: Duration) -> Builder {
+        self.config.lease_checkpoint_interval = interval.max(LEASE_CHECKPOINT_INTERVAL_MIN);
         self
     }
 

@@ -6,7 +6,7 @@
 //! Two errors go out with another code than the table has: etcd's servers send them as `Unknown` by an accident that
 //! clients have come to rely on, and clients find the code of the table again by the text.
 
-use kvorum_consensus::{ProposeError, ReadBarrierError};
+use kvorum_consensus::{LeaseError, ProposeError, ReadBarrierError};
 use kvorum_machine::{CommandError, RequestError};
 use kvorum_proto::errors::EtcdError;
 use tonic::{Code, Status};
@@ -26,6 +26,21 @@ pub(crate) enum CallError {
     /// A health check of a service that does not exist.
     #[error("unknown service")]
     HealthUnknown,
+    /// What another service failed at that this one stands on. etcd's servers send it as `Unknown`, with its own text.
+    #[error(transparent)]
+    Relayed(Box<CallError>),
+    /// Whose lease has ended while it waited for a lock.
+    #[error("mutex: session is expired")]
+    SessionExpired,
+    /// Proclaim or Resign without a leader's key.
+    #[error("\"leader\" field must be provided")]
+    LeaderKeyMissing,
+    /// Nobody leads.
+    #[error("election: no leader")]
+    ElectionNoLeader,
+    /// Another one leads, or nobody.
+    #[error("election: not leader")]
+    ElectionNotLeader,
     /// As many watch streams are open as may be.
     #[error("etcdserver: too many watch streams")]
     TooManyWatchStreams,
@@ -106,6 +121,11 @@ impl CallError {
             | CallError::StreamRevisionFilter
             | CallError::Method(_)
             | CallError::Message(MessageError::Compressed(_)) => Code::Unimplemented,
+            CallError::Relayed(_)
+            | CallError::SessionExpired
+            | CallError::LeaderKeyMissing
+            | CallError::ElectionNoLeader
+            | CallError::ElectionNotLeader => Code::Unknown,
             CallError::HealthUnknown => Code::NotFound,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
             CallError::TooManyWatchStreams
@@ -160,6 +180,8 @@ impl From<CommandError> for CallError {
             CommandError::FutureRevision => EtcdError::FutureRev,
             CommandError::KeyNotFound => EtcdError::KeyNotFound,
             CommandError::LeaseNotFound => EtcdError::LeaseNotFound,
+            CommandError::LeaseExists => EtcdError::LeaseExist,
+            CommandError::LeaseTtlTooLarge => EtcdError::LeaseTtlTooLarge,
             CommandError::MemberNotFound => EtcdError::MemberNotFound,
             CommandError::Invalid(error) => return error.into(),
             // The request was decoded before it was proposed.
@@ -178,8 +200,20 @@ impl From<ProposeError> for CallError {
             ProposeError::TimeoutLeaderFailed => EtcdError::TimeoutDueToLeaderFail,
             ProposeError::TimeoutConnectionLost => EtcdError::TimeoutDueToConnectionLost,
             ProposeError::LeaderChanged => EtcdError::LeaderChanged,
+            ProposeError::NotLeader => EtcdError::NotLeader,
             ProposeError::Stopped => EtcdError::Stopped,
             ProposeError::Command(error) => return error.into(),
+        })
+    }
+}
+
+impl From<LeaseError> for CallError {
+    fn from(error: LeaseError) -> CallError {
+        CallError::Etcd(match error {
+            LeaseError::TooManyRequests => EtcdError::RequestTooManyRequests,
+            LeaseError::NoLeader => EtcdError::NoLeader,
+            LeaseError::Timeout => EtcdError::Timeout,
+            LeaseError::Stopped => EtcdError::Stopped,
         })
     }
 }
@@ -211,7 +245,7 @@ mod tests {
         use ProposeError as P;
         use ReadBarrierError as B;
         use RequestError as R;
-        let cases: [(CallError, i32, &str); 27] = [
+        let cases: [(CallError, i32, &str); 29] = [
             (R::EmptyKey.into(), 3, "etcdserver: key is not provided"),
             (R::OperationUnset.into(), 3, "etcdserver: key not found"),
             (R::ValueProvided.into(), 3, "etcdserver: value is provided"),
@@ -229,6 +263,8 @@ mod tests {
             ),
             (C::KeyNotFound.into(), 3, "etcdserver: key not found"),
             (C::LeaseNotFound.into(), 5, "etcdserver: requested lease not found"),
+            (C::LeaseExists.into(), 9, "etcdserver: lease already exists"),
+            (C::LeaseTtlTooLarge.into(), 11, "etcdserver: too large lease TTL"),
             (C::MemberNotFound.into(), 5, "etcdserver: member not found"),
             (C::Invalid(R::EmptyKey).into(), 3, "etcdserver: key is not provided"),
             (P::TooManyRequests.into(), 2, "etcdserver: too many requests"),
@@ -266,6 +302,34 @@ mod tests {
     }
 
     #[test]
+    fn what_leases_locks_and_elections_raise_has_etcds_code_and_text() {
+        use CallError as E;
+        use LeaseError as L;
+        let relayed = |error: CallError| E::Relayed(Box::new(error));
+        let cases: [(CallError, i32, &str); 12] = [
+            (L::TooManyRequests.into(), 2, "etcdserver: too many requests"),
+            (L::NoLeader.into(), 14, "etcdserver: no leader"),
+            (L::Timeout.into(), 14, "etcdserver: request timed out"),
+            (L::Stopped.into(), 14, "etcdserver: server stopped"),
+            (E::SessionExpired, 2, "mutex: session is expired"),
+            (E::LeaderKeyMissing, 2, "\"leader\" field must be provided"),
+            (E::ElectionNoLeader, 2, "election: no leader"),
+            (E::ElectionNotLeader, 2, "election: not leader"),
+            (
+                relayed(CommandError::LeaseNotFound.into()),
+                2,
+                "etcdserver: requested lease not found",
+            ),
+            (relayed(RequestError::EmptyKey.into()), 2, "etcdserver: key is not provided"),
+            (relayed(ReadBarrierError::Timeout.into()), 2, "etcdserver: request timed out"),
+            (ProposeError::NotLeader.into(), 9, "etcdserver: not leader"),
+        ];
+        for (error, code, text) in cases {
+            assert_eq!(sent(error), (code, text.to_owned()));
+        }
+    }
+
+    #[test]
     fn what_calls_are_refused_with_before_a_handler_sees_them_is_etcds_too() {
         use EtcdError as E;
         let cases: [(CallError, i32, &str); 12] = [
@@ -292,9 +356,9 @@ mod tests {
                 "grpc: Decompressor is not installed for grpc-encoding \"gzip\"",
             ),
             (
-                MethodError::NotServed("etcdserverpb.Lease/LeaseGrant".to_owned()).into(),
+                MethodError::NotServed("etcdserverpb.Auth/UserAdd".to_owned()).into(),
                 12,
-                "kvorum does not serve etcdserverpb.Lease/LeaseGrant yet",
+                "kvorum does not serve etcdserverpb.Auth/UserAdd yet",
             ),
             (MethodError::UnknownService("a.B".to_owned()).into(), 12, "unknown service a.B"),
         ];

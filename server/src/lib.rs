@@ -18,6 +18,7 @@ pub mod config;
 
 mod attributes;
 mod builder;
+mod clock;
 mod dev;
 mod errors;
 mod failure;

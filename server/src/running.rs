@@ -36,7 +36,7 @@ use crate::listen::{ClientPort, ClientPortLimits};
 use crate::peer::{Acceptor, PeerTransport};
 use crate::socket::{BoundListener, Listener};
 use crate::threads::{END_TIME_MAX, WorkerThreads};
-use crate::{CoreMember, attributes};
+use crate::{CoreMember, attributes, clock};
 
 /// How long a lock may be held by others before it counts as theirs, and how often it is tried.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
@@ -172,7 +172,7 @@ impl Running {
         let opened = all_started.map_err(StartError::Thread).and_then(|()| {
             running.take_in_peers(transport, sockets.peers)?;
             let (member, hub) = (running.member.clone(), running.watches.hub());
-            let context = Context::new(member, hub, config.limits, config.election_timeout);
+            let context = Context::new(member, hub, &config, is_closing.clone());
             let port = ClientPort::new(ClientService::new(context), limits, is_closing);
             running.serve_clients(port, clients, sockets.clients)
         });
@@ -495,6 +495,7 @@ fn start_of(
             election_timeout: config.election_timeout,
             checkpoint_bytes: builder.checkpoint_bytes,
             catchup_entries: config.snapshot_catchup_entries,
+            lease_checkpoint_interval: config.lease_checkpoint_interval,
             ..Settings::new(identity.member, identity.cluster, identity.initial_members)
         },
         disk,
@@ -505,6 +506,6 @@ fn start_of(
         wal: builder.wal,
         transport,
         pool,
-        clock: builder.clock,
+        clock: Some(builder.clock.unwrap_or_else(clock::machine)),
     }
 }

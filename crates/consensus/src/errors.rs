@@ -51,6 +51,9 @@ pub enum ProposeError {
     /// Another leader took over before the command was committed: it will never be applied.
     #[error("leader changed")]
     LeaderChanged,
+    /// A leader's own proposal, by a member that does not lead in the term it was for: it will never be applied.
+    #[error("not leader")]
+    NotLeader,
     /// This member stops, or has stopped. The command may still be applied.
     #[error("server stopped")]
     Stopped,
@@ -71,6 +74,23 @@ pub enum ReadBarrierError {
     /// A leader confirmed the read, but this member did not catch up in time.
     #[error("request timed out, waiting for the applied index took too long")]
     TimeoutApplying,
+    /// This member stops, or has stopped.
+    #[error("server stopped")]
+    Stopped,
+}
+
+/// Why it is not known how a lease stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LeaseError {
+    /// Too many such questions wait already.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// No leader was found in time: nobody counts the time of leases.
+    #[error("no leader")]
+    NoLeader,
+    /// The leader did not answer in time. A lease that was to be kept alive may have been.
+    #[error("request timed out")]
+    Timeout,
     /// This member stops, or has stopped.
     #[error("server stopped")]
     Stopped,

@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::errors::{FatalError, ProposeError};
+use crate::errors::{FatalError, LeaseError, ProposeError};
+use crate::leases::Leads;
 use crate::runtime::Runtime;
 use crate::shared::{Shared, VotedLeader};
 use crate::status::Leadership;
@@ -92,6 +93,14 @@ impl LeadershipBoard {
         });
     }
 
+    /// What to say to a question about leases that has run out of time: as etcd says it.
+    pub(crate) fn lease_error(&self) -> LeaseError {
+        match self.current().leader {
+            Some(_) => LeaseError::Timeout,
+            None => LeaseError::NoLeader,
+        }
+    }
+
     /// What to say to a request that came at `since` and has run out of time: as etcd says it.
     pub(crate) fn timeout_error(
         &self,
@@ -122,6 +131,7 @@ pub(crate) async fn follow<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) 
         let leadership = judge(&shared, voted);
         shared.leadership.publish(leadership);
         watch_alone(&shared, voted);
+        shared.keeper.follow(leads(&shared, voted, leadership));
         if newly {
             shared.proposals.leadership_changed();
         }
@@ -165,6 +175,16 @@ fn judge<R: Runtime, T: Transport>(
         silence.is_some_and(|silence| silence < shared.settings.election_timeout)
     };
     Leadership { leader: voted.filter(|leader| in_touch(*leader)).map(|leader| leader.id), term }
+}
+
+/// Whether this member leads, as far as leases are concerned.
+fn leads<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    voted: Option<VotedLeader>,
+    leadership: Leadership,
+) -> Option<Leads> {
+    let me = voted.filter(|leader| shared.is_me(leader.id))?;
+    Some(Leads { term: me.term, in_touch: leadership.leader == Some(me.id) })
 }
 
 /// How long ago a majority last acknowledged this leader.

@@ -9,6 +9,7 @@
 //! member                                  what the server sees
 //!   proposals -> proposer -> engine       writes, and back through applier
 //!   reads -> rounds -> engine             linearizable reads
+//!   leases                                keep-alives, and the end of leases
 //!   serve, install                        what other members ask
 //!   network, calls, peers                 what is asked of other members
 //!   room                                  room in the log, before entries go to the engine
@@ -30,6 +31,7 @@ mod status;
 mod transport;
 mod worker;
 
+mod leases;
 mod proposals;
 mod proposer;
 mod reads;
@@ -62,6 +64,7 @@ mod bootstrap;
 mod clock;
 mod leadership;
 mod rebuild;
+mod replay;
 mod runtime;
 mod shared;
 mod start;
@@ -72,7 +75,10 @@ mod voters;
 mod watchdog;
 
 pub use clock::Clock;
-pub use errors::{FatalError, ProposeError, ReadBarrierError, StartError, TransferError};
+pub use errors::{
+    FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,
+};
+pub use leases::TimeToLive;
 pub use member::Member;
 pub use runtime::{Runtime, TokioRuntime};
 pub use settings::{InitialMember, Limits, Settings, Start};

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kvorum_machine::{MachineReader, Reply};
 use kvorum_proto::entry::CommandKind;
-use kvorum_types::{Incarnation, MemberId};
+use kvorum_types::{Incarnation, LeaseId, MemberId};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
-use crate::errors::{FatalError, ProposeError, ReadBarrierError, StartError, TransferError};
+use crate::errors::{
+    FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,
+};
+use crate::leases::{self, TimeToLive};
 use crate::runtime::Runtime;
 use crate::serve::serve;
 use crate::settings::Start;
@@ -51,6 +54,23 @@ impl<R: Runtime, T: Transport> Member<R, T> {
             return Ok(());
         }
         self.shared.reads.barrier().await
+    }
+
+    /// Keeps a lease alive: how many seconds it lives from now on at least, 0 if there is no such lease. It lives that long
+    /// whoever leads. May be called on any runtime.
+    pub async fn keep_alive(&self, id: LeaseId) -> Result<i64, LeaseError> {
+        leases::keep_alive(&self.shared, id).await
+    }
+
+    /// How long a lease has left, and its keys; none if there is no such lease. May be called on any runtime.
+    pub async fn time_to_live(&self, id: LeaseId) -> Result<Option<TimeToLive>, LeaseError> {
+        leases::time_to_live(&self.shared, id).await
+    }
+
+    /// All leases that are applied here; a leader's in the order in which they end. With a million leases this takes a
+    /// while.
+    pub fn leases(&self) -> Vec<LeaseId> {
+        leases::ids_by_remaining(&self.shared.keeper)
     }
 
     /// The state, to read from.

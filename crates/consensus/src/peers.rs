@@ -15,7 +15,7 @@ use crate::transport::{Lane, Transport};
 pub(crate) struct Peer<T: Transport> {
     /// Votes, heartbeats, transfers, probes.
     pub(crate) control: Calls<T>,
-    /// Writes and read barriers.
+    /// Writes, read barriers, leases.
     pub(crate) forward: Calls<T>,
 }
 

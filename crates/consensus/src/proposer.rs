@@ -25,7 +25,7 @@ pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
         while let Some(leader) = shared.voted_leader() {
             let as_leader = shared.is_me(leader.id);
             if !as_leader {
-                shared.proposals.refuse_followers();
+                shared.proposals.refuse_as_follower();
                 // Peers take what came through a member's announcements for a sign that it has had a log.
                 if !shared.has_log() {
                     shared.proposals.hold();

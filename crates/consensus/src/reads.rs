@@ -56,6 +56,20 @@ struct Queue {
     stopped: bool,
 }
 
+impl Queue {
+    /// Counts one more read, if it may come in.
+    fn take_in(&mut self) -> Result<(), ReadBarrierError> {
+        if self.stopped {
+            return Err(ReadBarrierError::Stopped);
+        }
+        if self.count >= READS_MAX {
+            return Err(ReadBarrierError::TooManyRequests);
+        }
+        self.count += 1;
+        Ok(())
+    }
+}
+
 impl Reads {
     pub(crate) fn new(clock: Arc<Clock>, applied: Option<u64>) -> Reads {
         let applied = AtomicU64::new(applied.map_or(0, |index| index + 1));
@@ -76,15 +90,19 @@ impl Reads {
         confirmed.await.ok()
     }
 
+    /// Waits until `index` is applied here: one that is known to be committed.
+    pub(crate) async fn applied_up_to(&self, index: u64) -> Result<(), ReadBarrierError> {
+        let (answer, served) = oneshot::channel();
+        let waiting = Waiting { to: To::Here(answer), since: self.clock.now() };
+        self.queue.lock().take_in()?;
+        // Only the index is looked at.
+        self.confirmed(vec![waiting], Position::new(0, index));
+        served.await.unwrap_or(Err(ReadBarrierError::Stopped))
+    }
+
     fn push(&self, to: To) -> Result<(), ReadBarrierError> {
         let mut queue = self.queue.lock();
-        if queue.stopped {
-            return Err(ReadBarrierError::Stopped);
-        }
-        if queue.count >= READS_MAX {
-            return Err(ReadBarrierError::TooManyRequests);
-        }
-        queue.count += 1;
+        queue.take_in()?;
         queue.waiting.push(Waiting { to, since: self.clock.now() });
         let call = !queue.called;
         queue.called = true;

@@ -14,6 +14,7 @@ use tokio::task::coop::unconstrained;
 
 use crate::codec::{self, CodecError};
 use crate::install::serve_snapshots;
+use crate::leases;
 use crate::room;
 use crate::runtime::{Runtime, spawn};
 use crate::shared::Shared;
@@ -204,6 +205,9 @@ async fn answer<R: Runtime, T: Transport>(
             let read = read.map(codec::position_to_wire);
             let reply = peer::ReadIndexReply { confirmed: read.is_some(), read };
             Some(Body::ReadIndexReply(reply))
+        }
+        Body::LeaseRequest(request) => {
+            Some(Body::LeaseReply(leases::answer_follower(shared, &request).await))
         }
         Body::ProbeRequest(request) => Some(Body::ProbeReply(answer_probe(shared, &request))),
         _ => None,

@@ -18,6 +18,9 @@ const STEP_TIME_MAX: Duration = Duration::from_secs(60);
 /// How many bytes of log stay at most for followers that lag unless set otherwise.
 const CATCHUP_BYTES: u64 = 512 * 1024 * 1024;
 
+/// How often what remains of a lease is noted unless set otherwise: as etcd has it.
+const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
 /// What the operator decided about this member.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -43,6 +46,9 @@ pub struct Settings {
     /// How long one step of a worker may take before it counts as hung. The member stops for a store that hangs; of others
     /// it is only said.
     pub step_time_max: Duration,
+    /// How often a leader notes in the log what remains of a lease that is not kept alive, so that its next leader need not
+    /// give it all its time again; never, if it is zero.
+    pub lease_checkpoint_interval: Duration,
     /// What may wait between being accepted and being applied.
     pub limits: Limits,
 }
@@ -61,6 +67,7 @@ impl Settings {
             catchup_bytes: CATCHUP_BYTES,
             checkpoint_bytes: 256 * 1024 * 1024,
             step_time_max: STEP_TIME_MAX,
+            lease_checkpoint_interval: LEASE_CHECKPOINT_INTERVAL,
             limits: Limits::default(),
         }
     }

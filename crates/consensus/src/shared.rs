@@ -14,6 +14,7 @@ use tokio::sync::RwLock;
 use crate::checkpoints::{Schedule, Transfers};
 use crate::errors::FatalError;
 use crate::leadership::LeadershipBoard;
+use crate::leases::{Keeper, Questions};
 use crate::peers::Peers;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
@@ -43,6 +44,8 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) peers: Arc<Peers<T>>,
     pub(crate) proposals: Arc<Proposals>,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) lease_questions: Arc<Questions>,
     pub(crate) voters: Arc<Voters>,
     pub(crate) leadership: Arc<LeadershipBoard>,
     pub(crate) schedule: Arc<Schedule>,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! log opened -> state opened -(lost, and the log is purged)-> snapshot from a peer -> state opened
-//!            -> committed entries beyond the state applied -> engine built -> tasks started -> workers handed out
+//!            -> leases, and committed entries beyond the state, applied -> engine built -> tasks started -> workers handed out
 //! ```
 //!
 //! Until the workers are handed out nobody else steps them, so what needs them here steps them itself.
@@ -15,24 +15,26 @@ use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
-use kvorum_machine::{self as machine, Checkpoints, LogExtent, Machine, OpenError, Refusal};
+use kvorum_machine::{self as machine, LogExtent, Machine, OpenError, Refusal};
 use kvorum_mvcc::Maintainer;
-use kvorum_types::{Incarnation, MemberId, Position};
+use kvorum_types::{Incarnation, MemberId};
 use kvorum_wal::{Log, Reader, Wal, Writer};
 use openraft::{Config, Raft, SnapshotPolicy};
 
 use crate::addresses::Addresses;
-use crate::applier::{Applier, ApplierHandle, CheckpointPolicy, to_machine};
+use crate::applier::{Applier, ApplierHandle, CheckpointPolicy};
 use crate::checkpoints::{self, Checkpointer, Schedule, Transfers};
 use crate::clock::Clock;
 use crate::errors::{FatalError, StartError};
 use crate::leadership::LeadershipBoard;
-use crate::log::{AppliedIndex, LogStore, PurgeLimit, entry_from_log};
+use crate::leases::{Keeper, Questions};
+use crate::log::{AppliedIndex, LogStore, PurgeLimit};
 use crate::network::NetworkFactory;
 use crate::peers::Peers;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::rebuild;
+use crate::replay;
 use crate::retention::{self, Retention};
 use crate::runtime::{Runtime, spawn};
 use crate::settings::{Settings, Start};
@@ -46,9 +48,6 @@ use crate::watchdog::{OnHang, Watchdog};
 use crate::work::Work;
 use crate::worker::{Bell, Step, Worker, Workers};
 
-/// How many bytes of entries are applied again at a time.
-const REPLAY_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// Every worker's bell.
 #[derive(Clone, Default)]
 struct Bells {
@@ -57,12 +56,13 @@ struct Bells {
     applier: Bell,
     maintainer: Bell,
     checkpointer: Bell,
+    keeper: Bell,
 }
 
 impl Bells {
     fn ring_all(&self) {
-        let Bells { writer, reader, applier, maintainer, checkpointer } = self;
-        for bell in [writer, reader, applier, maintainer, checkpointer] {
+        let Bells { writer, reader, applier, maintainer, checkpointer, keeper } = self;
+        for bell in [writer, reader, applier, maintainer, checkpointer, keeper] {
             bell.ring();
         }
     }
@@ -137,7 +137,8 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     let mut workshop = Workshop { writer, reader, checkpointer: None };
     let opened = open_machine::<R, T>(&start, &log, &stop, &mut workshop).await?;
     let machine::Opened { mut machine, maintainer, checkpoints, .. } = opened;
-    replay(&mut machine, &checkpoints, &log, &mut workshop).await?;
+    replay::leases(&mut machine, &log, &mut workshop).await?;
+    replay::committed(&mut machine, &checkpoints, &log, &mut workshop).await?;
     checkpoints::make_good(&machine, &checkpoints, log.purged())
         .map_err(|error| StartError::Fatal(FatalError::Checkpoint(Arc::new(error))))?;
     let (checkpointer, schedule, transfers) =
@@ -205,54 +206,6 @@ fn warn_of(refused: &[Refusal]) {
     }
 }
 
-/// Applies what is known to be committed beyond the state: what the log notes, and what a checkpoint covers.
-async fn replay(
-    machine: &mut Machine,
-    checkpoints: &Checkpoints,
-    log: &Log,
-    workshop: &mut Workshop,
-) -> Result<(), StartError> {
-    let fatal = |error| StartError::Fatal(FatalError::Machine(Arc::new(error)));
-    let log_error = |error| StartError::Fatal(FatalError::Log(Arc::new(error)));
-    let in_log = |at: &Position| log.term_at(at.index) == Some(at.term);
-    let checkpoints = checkpoints.newest_first().into_iter().map(|info| info.position);
-    let committed = checkpoints.filter(in_log).chain(log.committed()).map(|at| at.index).max();
-    let end = committed.min(log.last().map(|last| last.index)).map_or(0, |index| index + 1);
-    let mut next = machine.applied().map_or(0, |applied| applied.index + 1);
-    let first = next;
-    while next < end {
-        let read = read(log, next..end);
-        let entries = workshop.drive(read).await.and_then(|read| read).map_err(log_error)?;
-        for entry in entries {
-            let entry = entry_from_log(entry).map_err(log_error)?;
-            let position = entry.position();
-            machine.apply(position, to_machine(entry.payload), None).map_err(fatal)?;
-            next = position.index + 1;
-        }
-        machine.publish();
-    }
-    if next > first {
-        tracing::info!(from = first, to = next - 1, "committed entries applied again");
-    }
-    Ok(())
-}
-
-async fn read(log: &Log, range: std::ops::Range<u64>) -> io::Result<Vec<kvorum_wal::LogEntry>> {
-    match log.read(range.clone(), REPLAY_BYTES_MAX) {
-        kvorum_wal::Read::Entries(entries) if entries.is_empty() => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("entry {} is not in the log", range.start),
-        )),
-        kvorum_wal::Read::Entries(entries) => Ok(entries),
-        kvorum_wal::Read::OnDisk => {
-            let (tx, rx) = tokio::sync::oneshot::channel();
-            let reply = Box::new(move |read| drop(tx.send(read)));
-            log.read_on_disk(range, REPLAY_BYTES_MAX, reply);
-            rx.await.map_err(|_| io::Error::other("the log's reader has stopped"))?
-        }
-    }
-}
-
 /// What exists before the engine.
 struct Parts {
     stop: Arc<Stop>,
@@ -269,6 +222,8 @@ struct Assembly {
     voters: Arc<Voters>,
     proposals: Arc<Proposals>,
     reads: Arc<Reads>,
+    keeper: Arc<Keeper>,
+    lease_questions: Arc<Questions>,
     applier: ApplierHandle,
     reader: machine::MachineReader,
     addresses: Arc<Addresses>,
@@ -296,10 +251,19 @@ impl Assembly {
         let checkpoints = parts.transfers.checkpoints.clone();
         let retention =
             Retention::new(parts.log.clone(), checkpoints, applied_index(&reader), settings);
+        let keeper = Keeper::new(
+            clock.clone(),
+            reader.clone(),
+            settings.lease_checkpoint_interval,
+            settings.election_timeout,
+            parts.bells.keeper.clone(),
+        );
         let assembly = Assembly {
             voters: Arc::new(Voters::new(settings.id)),
             proposals: Arc::new(proposals),
             reads: Arc::new(Reads::new(clock.clone(), applied)),
+            keeper: Arc::new(keeper),
+            lease_questions: Arc::new(Questions::new(clock.clone())),
             clock,
             applier: ApplierHandle::new(parts.bells.applier.clone()),
             addresses: Arc::new(Addresses::new(Some(reader.clone()), told(settings))),
@@ -307,9 +271,11 @@ impl Assembly {
             retention,
         };
         let (proposals, reads) = (assembly.proposals.clone(), assembly.reads.clone());
+        let lease_questions = assembly.lease_questions.clone();
         parts.stop.on_stop(move || {
             proposals.stop();
             reads.stop();
+            lease_questions.stop();
         });
         assembly
     }
@@ -333,6 +299,8 @@ impl Assembly {
             peers,
             proposals: self.proposals.clone(),
             reads: self.reads.clone(),
+            keeper: self.keeper.clone(),
+            lease_questions: self.lease_questions.clone(),
             voters: self.voters.clone(),
             leadership: Arc::new(LeadershipBoard::new(self.clock.clone())),
             schedule: parts.schedule.clone(),
@@ -438,6 +406,8 @@ fn hand_out<R: Runtime, T: Transport>(
     };
     parts.log.set_wakes(ring(&bells.writer), ring(&bells.reader));
     machine.set_wake(ring(&bells.maintainer));
+    let keeper = assembly.keeper.clone();
+    machine.set_lease_listener(Arc::new(move |events| keeper.heard(events)));
     let (settings, latest) = (&shared.settings, parts.schedule.latest());
     let applier = Applier {
         machine,
@@ -473,6 +443,7 @@ fn hand_out<R: Runtime, T: Transport>(
         worker("kv-wal-read", &bells.reader, report, workers.reader(reader)),
         worker("kv-apply", &bells.applier, report, workers.applier(applier)),
         worker("kv-store", &bells.maintainer, stop, workers.maintainer(maintainer)),
+        worker("kv-lease", &bells.keeper, report, workers.keeper(assembly.keeper.clone())),
     ];
     all.extend(checkpointer.map(|checkpointer| {
         worker("kv-checkpoint", &bells.checkpointer, report, workers.checkpointer(checkpointer))

@@ -8,7 +8,7 @@ use openraft::async_runtime::Select2;
 use crate::runtime::{Runtime, spawn};
 use crate::shared::Shared;
 use crate::transport::Transport;
-use crate::{bootstrap, leadership, proposer, rounds};
+use crate::{bootstrap, leadership, leases, proposer, rounds};
 
 /// How often it is looked who has waited too long, and which worker does not come back.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
@@ -18,6 +18,8 @@ pub(crate) fn spawn_all<R: Runtime, T: Transport>(shared: &Arc<Shared<R, T>>) {
     spawn::<R>(leadership::follow(shared.clone()));
     spawn::<R>(proposer::run(shared.clone()));
     spawn::<R>(rounds::run(shared.clone()));
+    spawn::<R>(leases::run_asking(shared.clone()));
+    spawn::<R>(leases::run_jobs(shared.clone()));
     spawn::<R>(sweep(shared.clone()));
     spawn::<R>(purge(shared.clone()));
     spawn::<R>(end_after_doubt(shared.clone()));
@@ -39,6 +41,7 @@ async fn sweep<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
         let error = |since| shared.leadership.timeout_error(since, election_timeout);
         shared.proposals.sweep(timeout, error);
         shared.reads.sweep(timeout);
+        shared.lease_questions.sweep(timeout, shared.leadership.lease_error());
         if let Some(hung) = shared.watchdog.look(shared.settings.step_time_max) {
             shared.stop.fail(hung);
         }

@@ -8,7 +8,7 @@
 //! | the store's | stops the member | sled is known to deadlock, for good; a start rebuilds what it held |
 //! | the log's writer | is reported | a leader without its own disk commits by its followers' disks, and a member alone has nobody who could do better. When the disk comes back, nothing is lost |
 //! | the applier | is reported | one entry may delete millions of keys, and a snapshot may be as long as the disk: who is stopped in the middle begins anew, and stops again |
-//! | the log's reader, checkpoints | is reported | others wait longer, and what they wait for has limits of its own |
+//! | the log's reader, checkpoints, leases | is reported | others wait longer, and what they wait for has limits of its own |
 //!
 //! A machine that is suspended, or a process that is stopped, sees all its steps grow late at once. So a step must be
 //! found late several times in a row before anything is stopped for it.

@@ -10,6 +10,7 @@ use crate::applier::Applier;
 use crate::checkpoints::Checkpointer;
 use crate::clock::Clock;
 use crate::errors::FatalError;
+use crate::leases::Keeper;
 use crate::stop::Stop;
 use crate::worker::Step;
 
@@ -95,6 +96,11 @@ impl Work {
                 }
             }
         })
+    }
+
+    pub(crate) fn keeper(&self, keeper: Arc<Keeper>) -> BoxStep {
+        let stop = self.stop.clone();
+        Box::new(move || if stop.are_workers_stopped() { Step::Stopped } else { keeper.step() })
     }
 
     pub(crate) fn checkpointer(&self, mut checkpointer: Checkpointer) -> BoxStep {

@@ -9,11 +9,15 @@ use bytes::Bytes;
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::Store;
 use kvorum_proto::entry::{Batch, Command, CommandKind, Entry, MemberAttributes};
-use kvorum_proto::wire::{CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest};
-use kvorum_types::{Incarnation, MemberId, Position};
+use kvorum_proto::wire::{
+    CompactionRequest, DeleteRangeRequest, LeaseGrantResponse, LeaseRevokeResponse, PutRequest,
+    TxnRequest,
+};
+use kvorum_types::{Incarnation, KeyRange, MemberId, Position};
 use prost::Message;
 
 use crate::fatal::FatalError;
+use crate::leases::{Attachments, Leases, is_lease_command};
 use crate::outcome::{BatchOutcome, CommandError, Outcome, Reply};
 use crate::range::{self, RangeError};
 use crate::state::State;
@@ -60,15 +64,18 @@ impl From<prost::DecodeError> for Failure {
 pub(crate) struct Target<'a> {
     pub(crate) store: &'a mut Store,
     pub(crate) state: &'a mut State,
+    pub(crate) leases: &'a mut Leases,
+    /// Where the entry stands whose commands are applied.
+    pub(crate) position: Position,
 }
 
 /// Applies the commands of one entry, and gives the outcomes of the batches that are `mine`.
 pub(crate) fn apply_entry(
     mut target: Target<'_>,
-    position: Position,
     payload: Bytes,
     mine: Option<(MemberId, Incarnation)>,
 ) -> Result<Vec<BatchOutcome>, FatalError> {
+    let position = target.position;
     let entry =
         Entry::decode(payload).map_err(|source| FatalError::MalformedEntry { position, source })?;
     check(&entry, position)?;
@@ -130,11 +137,15 @@ fn apply_command(
     let kind = CommandKind::try_from(command.kind).unwrap_or_default();
     let request = command.request;
     let applied = match kind {
-        CommandKind::Put => apply_put(target.store, request, answers),
-        CommandKind::DeleteRange => apply_delete_range(target.store, request, answers),
-        CommandKind::Txn => apply_txn(target.store, request, answers),
+        CommandKind::Put => apply_put(target, request, answers),
+        CommandKind::DeleteRange => apply_delete_range(target, request, answers),
+        CommandKind::Txn => apply_txn(target, request, answers),
         CommandKind::Compaction => apply_compaction(target.store, request),
         CommandKind::MemberAttributes => apply_attributes(target.state, request),
+        CommandKind::LeaseGrant
+        | CommandKind::LeaseRevoke
+        | CommandKind::LeaseExpire
+        | CommandKind::LeaseCheckpoint => apply_lease(target, kind, request),
         CommandKind::Unspecified => panic!("the kind of every command was checked"),
     };
     match applied {
@@ -144,39 +155,106 @@ fn apply_command(
     }
 }
 
-fn apply_put(store: &mut Store, request: Bytes, answers: bool) -> Result<Option<Reply>, Failure> {
+fn apply_put(
+    target: &mut Target<'_>,
+    request: Bytes,
+    answers: bool,
+) -> Result<Option<Reply>, Failure> {
     let request = PutRequest::decode(request)?;
     validate::put(&request)?;
-    let mut txn = store.begin();
-    put::check(&txn, &request)?;
-    let response = put::execute(&mut txn, &request, answers)?;
+    let table = &mut target.leases.table;
+    let (mut txn, mut attachments) = (target.store.begin(), Attachments::new(table));
+    put::check(&txn, table, &request)?;
+    let response = put::execute(&mut txn, &mut attachments, &request, answers)?;
     txn.commit();
+    attachments.commit(table);
     Ok(response.map(Reply::Put))
 }
 
 fn apply_delete_range(
-    store: &mut Store,
+    target: &mut Target<'_>,
     request: Bytes,
     answers: bool,
 ) -> Result<Option<Reply>, Failure> {
     let request = DeleteRangeRequest::decode(request)?;
     validate::delete_range(&request)?;
-    let mut txn = store.begin();
-    let response = delete_range::execute(&mut txn, &request, answers)?;
+    let table = &mut target.leases.table;
+    let (mut txn, mut attachments) = (target.store.begin(), Attachments::new(table));
+    let response = delete_range::execute(&mut txn, &mut attachments, &request, answers)?;
     txn.commit();
+    attachments.commit(table);
     Ok(response.map(Reply::DeleteRange))
 }
 
-fn apply_txn(store: &mut Store, request: Bytes, answers: bool) -> Result<Option<Reply>, Failure> {
+fn apply_txn(
+    target: &mut Target<'_>,
+    request: Bytes,
+    answers: bool,
+) -> Result<Option<Reply>, Failure> {
     let request = TxnRequest::decode(request)?;
     validate::txn(&request, usize::MAX)?;
-    let mut txn = store.begin();
-    let response = txn::execute(&mut txn, &request, answers)?;
+    let table = &mut target.leases.table;
+    let (mut txn, mut attachments) = (target.store.begin(), Attachments::new(table));
+    let response = txn::execute(&mut txn, table, &mut attachments, &request, answers)?;
     let committed = txn.commit();
+    attachments.commit(table);
     Ok(response.map(|mut response| {
         response.header = range::header(committed.revision);
         Reply::Txn(response)
     }))
+}
+
+/// Each lease that ends takes its keys with it in a revision of its own, in key order. One without keys leaves the
+/// revision as it is.
+fn apply_lease(
+    target: &mut Target<'_>,
+    kind: CommandKind,
+    request: Bytes,
+) -> Result<Option<Reply>, Failure> {
+    let executed = target.leases.execute(kind, request, target.position)?;
+    if executed.has_changed {
+        target.state.lease_index = Some(target.position.index);
+    }
+    for keys in executed.revoked {
+        let mut txn = target.store.begin();
+        for key in keys {
+            let deleted = txn.delete_range(&KeyRange::point(key)).len();
+            assert_eq!(deleted, 1, "a key is attached to a lease, and is not there");
+        }
+        txn.commit();
+    }
+    let header = range::header(target.store.revision());
+    Ok(Some(match (kind, executed.granted) {
+        (CommandKind::LeaseExpire, _) => Reply::LeaseExpire,
+        (CommandKind::LeaseCheckpoint, _) => Reply::LeaseCheckpoint,
+        (_, Some((id, ttl))) => {
+            let error = String::new();
+            Reply::LeaseGrant(LeaseGrantResponse { header, id: id.0, ttl, error })
+        }
+        (_, None) => Reply::LeaseRevoke(LeaseRevokeResponse { header }),
+    }))
+}
+
+/// Applies the lease commands of one entry to the table again, and nothing else of it.
+pub(crate) fn replay_leases(
+    leases: &mut Leases,
+    position: Position,
+    payload: Bytes,
+) -> Result<(), FatalError> {
+    let entry =
+        Entry::decode(payload).map_err(|source| FatalError::MalformedEntry { position, source })?;
+    check(&entry, position)?;
+    for command in entry.batches.into_iter().flat_map(|batch| batch.commands) {
+        let kind = CommandKind::try_from(command.kind).unwrap_or_default();
+        if is_lease_command(kind) {
+            match leases.execute(kind, command.request, position) {
+                // What the command came to was answered when it was applied.
+                Ok(_) | Err(Failure::Command(_)) => {}
+                Err(Failure::Fatal(error)) => return Err(error),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn apply_compaction(store: &mut Store, request: Bytes) -> Result<Option<Reply>, Failure> {

@@ -5,11 +5,13 @@ use kvorum_proto::wire::{DeleteRangeRequest, DeleteRangeResponse, KeyValue};
 use kvorum_types::KeyRange;
 
 use crate::command::Failure;
+use crate::leases::Attachments;
 use crate::range;
 
 /// Deletes, and builds the answer where one is wanted. Where no key is deleted, the revision stays.
 pub(crate) fn execute(
     txn: &mut WriteTxn<'_>,
+    attachments: &mut Attachments,
     request: &DeleteRangeRequest,
     answers: bool,
 ) -> Result<Option<DeleteRangeResponse>, Failure> {
@@ -18,11 +20,12 @@ pub(crate) fn execute(
         true => previous(txn, &keys)?,
         false => Vec::new(),
     };
-    let deleted = txn.delete_range(&keys).len();
+    let deleted_keys = txn.delete_range(&keys);
+    let deleted = i64::try_from(deleted_keys.len()).unwrap_or(i64::MAX);
+    attachments.deleted(deleted_keys);
     if !answers {
         return Ok(None);
     }
-    let deleted = i64::try_from(deleted).unwrap_or(i64::MAX);
     Ok(Some(DeleteRangeResponse { header: range::header(txn.revision()), deleted, prev_kvs }))
 }
 

@@ -1,7 +1,7 @@
 //! Doubt: what stops a member.
 
 use kvorum_mvcc as mvcc;
-use kvorum_types::Position;
+use kvorum_types::{LeaseId, Position};
 
 use crate::range::RangeError;
 use crate::stores::StoreSetupError;
@@ -54,6 +54,12 @@ pub enum FatalError {
         found: u32,
         /// The newest version known.
         known: u32,
+    },
+    /// A key is attached to a lease that checkpoint and log did not grant.
+    #[error("a key is attached to lease {lease}, which is not granted")]
+    UnknownLease {
+        /// The lease.
+        lease: LeaseId,
     },
     /// An earlier error stopped this machine.
     #[error("the state machine stopped after an earlier error")]

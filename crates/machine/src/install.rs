@@ -7,8 +7,9 @@ use kvorum_disk::DiskFile;
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::{Backend, Restore};
 
-use crate::checkpoint::{Checkpoint, Scanner};
+use crate::checkpoint::{Checkpoint, Header, Scanner};
 use crate::fatal::FatalError;
+use crate::leases::Leases;
 use crate::machine::{Machine, Published};
 use crate::state::State;
 use crate::stores::{StoreSetupError, Stores};
@@ -19,6 +20,7 @@ pub(crate) struct Restored {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) opened: mvcc::Opened,
     pub(crate) state: State,
+    pub(crate) leases: Leases,
 }
 
 /// Fills a new store from a checkpoint. Every byte of the file is checked on the way; where it fails nothing is left
@@ -28,14 +30,18 @@ pub(crate) fn restore(
     file: &dyn DiskFile,
     path: &Path,
 ) -> Result<Restored, StoreSetupError> {
-    let (scanner, header, state) = Scanner::begin(file, path)?;
+    let (mut scanner, header, state) = Scanner::begin(file, path)?;
+    let table = scanner.leases()?;
     let (number, backend) = stores.create()?;
-    let filled = fill(scanner, backend.clone(), stores.options.clone()).and_then(|restore| {
-        let (index, state) = (header.position.index, header.state);
-        Ok(restore.finish(header.revision, header.compact_revision, index, state)?)
+    let filled = fill(scanner, &header, backend.clone(), stores.options.clone());
+    let filled = filled.and_then(|mut opened| {
+        let attached = std::mem::take(&mut opened.leased);
+        let leases = Leases::new(table, 0..0, attached)
+            .map_err(|lease| StoreSetupError::UnknownLease { lease })?;
+        Ok((opened, leases))
     });
     match filled {
-        Ok(opened) => Ok(Restored { number, backend, opened, state }),
+        Ok((opened, leases)) => Ok(Restored { number, backend, opened, state, leases }),
         Err(error) => {
             drop(backend);
             stores.remove(number)?;
@@ -46,14 +52,16 @@ pub(crate) fn restore(
 
 fn fill(
     mut scanner: Scanner<'_>,
+    header: &Header,
     backend: Arc<dyn Backend>,
     options: mvcc::Options,
-) -> Result<Restore, StoreSetupError> {
+) -> Result<mvcc::Opened, StoreSetupError> {
     let mut restore = Restore::new(backend, options)?;
     while let Some(block) = scanner.next_chunk()? {
         restore.push(block)?;
     }
-    Ok(restore)
+    let (index, state) = (header.position.index, header.state.clone());
+    Ok(restore.finish(header.revision, header.compact_revision, index, state)?)
 }
 
 impl Machine {
@@ -78,12 +86,13 @@ impl Machine {
             return Err(FatalError::OutOfOrder { expected: applied.index + 1, found });
         }
         let restored = restore(&mut self.stores, checkpoint.file(), checkpoint.path())?;
-        let Restored { number, backend, opened, mut state } = restored;
+        let Restored { number, backend, opened, mut state, leases } = restored;
         self.stores.switch_to(number, &backend)?;
         drop(backend);
         self.store.adopt(opened);
         self.published = Published { position: state.applied, state: state.encode() };
-        self.reader.publish(&state);
+        self.leases.replace(leases);
+        self.reader.publish(&state, self.leases.view());
         self.state = state;
         self.stores.remove_unused();
         Ok(())

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! entry -> command -> put, delete_range, txn, compaction, member -> mvcc write transaction -> outcome
+//!                     leases: granted, attached, revoked; the same from a checkpoint and the log
 //! machine       order, outcomes for own batches, publish, pin
 //! validate      what etcd refuses before anything is read or proposed
 //! range, stream, txn::read_only
@@ -24,6 +25,7 @@ mod delete_range;
 mod fatal;
 mod install;
 mod layout;
+mod leases;
 mod machine;
 mod member;
 mod open;
@@ -45,6 +47,7 @@ pub use checkpoint::{
 pub use command::{BATCH_FORMAT_VERSION, COMMAND_FORMAT_VERSION};
 pub use fatal::FatalError;
 pub use layout::Layout;
+pub use leases::LeaseListener;
 pub use machine::{Machine, Payload, Pin};
 pub use member::{Member, MemberSeed};
 pub use open::{LogExtent, OpenError, Opened, Origin, Refusal, open};

@@ -1,11 +1,15 @@
 //! The machine itself: entries in, outcomes out.
 
+use std::ops::Range;
+
 use bytes::Bytes;
+use kvorum_lease::LeaseView;
 use kvorum_mvcc::{Store, View, Wake};
 use kvorum_types::{Incarnation, MemberId, Position};
 
 use crate::command::{self, Target};
 use crate::fatal::FatalError;
+use crate::leases::{LeaseListener, Leases};
 use crate::member::MemberSeed;
 use crate::outcome::BatchOutcome;
 use crate::reader::MachineReader;
@@ -22,6 +26,7 @@ pub struct Machine {
     pub(crate) store: Store,
     pub(crate) stores: Stores,
     pub(crate) state: State,
+    pub(crate) leases: Leases,
     pub(crate) published: Published,
     pub(crate) reader: MachineReader,
     /// An error has stopped this machine.
@@ -57,6 +62,7 @@ pub struct Pin {
     pub(crate) view: View,
     pub(crate) position: Position,
     pub(crate) state: Bytes,
+    pub(crate) leases: LeaseView,
 }
 
 impl Pin {
@@ -67,10 +73,10 @@ impl Pin {
 }
 
 impl Machine {
-    pub(crate) fn new(store: Store, stores: Stores, mut state: State) -> Machine {
+    pub(crate) fn new(store: Store, stores: Stores, mut state: State, leases: Leases) -> Machine {
         let published = Published { position: state.applied, state: state.encode() };
-        let reader = MachineReader::new(store.reader(), &state);
-        Machine { store, stores, state, published, reader, stopped: false }
+        let reader = MachineReader::new(store.reader(), &state, leases.view());
+        Machine { store, stores, state, leases, published, reader, stopped: false }
     }
 
     /// The last entry applied, whether published or not.
@@ -86,6 +92,41 @@ impl Machine {
     /// What other threads may read.
     pub fn reader(&self) -> MachineReader {
         self.reader.clone()
+    }
+
+    /// The entries whose lease commands have to be applied again, by [`Machine::replay_leases`], before anything else is:
+    /// the store is ahead of the leases that a checkpoint held.
+    pub fn leases_behind(&self) -> Option<Range<u64>> {
+        self.leases.behind()
+    }
+
+    /// Takes the next of those entries. With the last one the leases are whole, and readers see them.
+    pub fn replay_leases(
+        &mut self,
+        position: Position,
+        payload: Payload,
+    ) -> Result<(), FatalError> {
+        if self.stopped {
+            return Err(FatalError::Stopped);
+        }
+        let replayed = self.replay_next(position, payload);
+        self.stopped = replayed.is_err();
+        replayed
+    }
+
+    fn replay_next(&mut self, position: Position, payload: Payload) -> Result<(), FatalError> {
+        let next = self.state.applied.map_or(0, |applied| applied.index + 1);
+        let expected = self.leases.behind().map_or(next, |behind| behind.start);
+        if self.leases.behind().is_none() || position.index != expected {
+            return Err(FatalError::OutOfOrder { expected, found: position });
+        }
+        if let Payload::Commands(bytes) = payload {
+            command::replay_leases(&mut self.leases, position, bytes)?;
+        }
+        if self.leases.caught_up_with(position.index)? {
+            self.reader.publish(&self.state, self.leases.view());
+        }
+        Ok(())
     }
 
     /// Applies the next entry, and gives the outcomes of those of its batches that are `mine`, in order. To be answered
@@ -110,7 +151,8 @@ impl Machine {
         payload: Payload,
         mine: Option<(MemberId, Incarnation)>,
     ) -> Result<Vec<BatchOutcome>, FatalError> {
-        let expected = self.state.applied.map_or(0, |applied| applied.index + 1);
+        let next = self.state.applied.map_or(0, |applied| applied.index + 1);
+        let expected = self.leases.behind().map_or(next, |behind| behind.start);
         if position.index != expected {
             return Err(FatalError::OutOfOrder { expected, found: position });
         }
@@ -134,13 +176,19 @@ impl Machine {
         bytes: Bytes,
         mine: Option<(MemberId, Incarnation)>,
     ) -> Result<Vec<BatchOutcome>, FatalError> {
-        let Machine { store, state, .. } = self;
-        command::apply_entry(Target { store, state }, position, bytes, mine)
+        let Machine { store, state, leases, .. } = self;
+        command::apply_entry(Target { store, state, leases, position }, bytes, mine)
     }
 
     /// Sets what is rung when there is work for the store's maintainer, of this store and of every one after it.
     pub fn set_wake(&mut self, wake: Wake) {
         self.store.set_wake(wake);
+    }
+
+    /// Sets who is told of leases: at each publish, once what is told is visible and before anything of it is answered.
+    /// An install tells nothing: it puts other leases in the place of all that were.
+    pub fn set_lease_listener(&mut self, listener: LeaseListener) {
+        self.leases.listen(listener);
     }
 
     /// Makes everything applied so far visible: the keys first, then the position they belong to.
@@ -151,14 +199,19 @@ impl Machine {
         let Some(position) = self.state.applied else { return };
         self.published = Published { position: Some(position), state: self.state.encode() };
         self.store.publish(position.index, self.published.state.clone());
-        self.reader.publish(&self.state);
+        self.reader.publish(&self.state, self.leases.view());
+        self.leases.tell();
         self.stores.remove_unused();
     }
 
-    /// Holds fast the state that was last published, to write a checkpoint from it. None while nothing was applied.
+    /// Holds fast the state that was last published, to write a checkpoint from it. None while nothing was applied, and
+    /// while leases are behind.
     pub fn pin(&self) -> Option<Pin> {
+        if self.leases.behind().is_some() {
+            return None;
+        }
         let Published { position, state } = self.published.clone();
-        let view = self.reader.store().view();
-        position.map(|position| Pin { view, position, state })
+        let (view, leases) = (self.reader.store().view(), self.reader.leases());
+        position.map(|position| Pin { view, position, state, leases })
     }
 }

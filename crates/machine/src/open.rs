@@ -8,21 +8,30 @@
 //! 3. It has applied what the log does not hold durably.
 //! 4. It has applied less than what the log has been purged of, so that the log cannot bring it up to date.
 //! 5. It has applied nothing, and there is a checkpoint.
+//! 6. Leases were in use, and what is needed to know them again, a checkpoint no newer than the store and the log from
+//!    there on, is not there.
 //!
 //! Then it is rebuilt from the newest checkpoint that verifies, or, while the log is complete, from nothing. A damaged
 //! checkpoint is never used, not even in part. What remains is the log's: the caller applies it from
 //! [`Machine::applied`] on.
+//!
+//! Leases do not stand in the store. They come from the newest checkpoint that is not ahead of it and from the log
+//! between the two: the caller hands those entries to [`Machine::replay_leases`] first, as many as
+//! [`Machine::leases_behind`] says. There are none where leases have not changed since that checkpoint.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use kvorum_disk::{Disk, OpenMode};
+use kvorum_lease::Table;
 use kvorum_mvcc as mvcc;
-use kvorum_types::Position;
+use kvorum_types::{LeaseId, Position};
 
 use crate::checkpoint::{CheckpointError, CheckpointInfo, Checkpoints};
 use crate::install::{self, Restored};
 use crate::layout::Layout;
+use crate::leases::Leases;
 use crate::machine::Machine;
 use crate::state::{State, StateError};
 use crate::stores::{BackendKind, CurrentStore, StoreSetupError, Stores};
@@ -104,6 +113,15 @@ pub enum Refusal {
     /// The store has applied nothing, but there is a checkpoint.
     #[error("the store is empty, and a checkpoint is not")]
     BehindCheckpoint,
+    /// No checkpoint holds the leases as the store needs them, and the log does not reach back to any that could.
+    #[error("neither a checkpoint nor the log holds the leases of the store")]
+    LeasesLost,
+    /// A key is attached to a lease that is not there.
+    #[error("a key is attached to lease {lease}, which is not there")]
+    UnknownLease {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// A checkpoint is damaged.
     #[error("a checkpoint cannot be used: {0}")]
     Checkpoint(CheckpointError),
@@ -146,7 +164,7 @@ pub fn open(
     let mut stores = Stores::new(disk, layout, backend, options);
     let mut refused = Vec::new();
 
-    let trusted = match trusted_store(&mut stores, &checkpoints, log)? {
+    let trusted = match trusted_store(&mut stores, &checkpoints, log, &mut refused)? {
         Trust::Kept(kept) => Some(*kept),
         Trust::Refused(refusal) => {
             refused.push(refusal);
@@ -158,19 +176,19 @@ pub fn open(
         stores.forget_current();
     }
     stores.remove_others()?;
-    let (origin, opened, state) = match trusted {
-        Some((opened, state)) => (Origin::Store, opened, state),
+    let (origin, opened, state, leases) = match trusted {
+        Some((opened, state, leases)) => (Origin::Store, opened, state, leases),
         None => rebuild(&mut stores, &checkpoints, log, &mut refused)?,
     };
     let mvcc::Opened { store, maintainer, .. } = opened;
-    let machine = Machine::new(store, stores, state);
+    let machine = Machine::new(store, stores, state, leases);
     checkpoints.follow(machine.reader().applied_reader());
     Ok(Opened { machine, maintainer, checkpoints, origin, refused })
 }
 
 enum Trust {
     NoStore,
-    Kept(Box<(mvcc::Opened, State)>),
+    Kept(Box<(mvcc::Opened, State, Leases)>),
     Refused(Refusal),
 }
 
@@ -179,7 +197,8 @@ fn trusted_store(
     stores: &mut Stores,
     checkpoints: &Checkpoints,
     log: LogExtent,
-) -> Result<Trust, StoreSetupError> {
+    refused: &mut Vec<Refusal>,
+) -> Result<Trust, OpenError> {
     let backend = match stores.open_current()? {
         CurrentStore::None => return Ok(Trust::NoStore),
         CurrentStore::Missing => return Ok(Trust::Refused(Refusal::StoreMissing)),
@@ -192,10 +211,51 @@ fn trusted_store(
     let kept = mvcc::open(backend, stores.options.clone())
         .map_err(Refusal::from)
         .and_then(|opened| check_extent(opened, checkpoints.latest().as_ref(), log));
-    Ok(match kept {
-        Ok(kept) => Trust::Kept(Box::new(kept)),
-        Err(refusal) => Trust::Refused(refusal),
+    let (mut opened, state) = match kept {
+        Ok(kept) => kept,
+        Err(refusal) => return Ok(Trust::Refused(refusal)),
+    };
+    let Some((table, behind)) = leases_of_store(&state, checkpoints, log, refused)? else {
+        return Ok(Trust::Refused(Refusal::LeasesLost));
+    };
+    let attached = std::mem::take(&mut opened.leased);
+    Ok(match Leases::new(table, behind, attached) {
+        Ok(leases) => Trust::Kept(Box::new((opened, state, leases))),
+        Err(lease) => Trust::Refused(Refusal::UnknownLease { lease }),
     })
+}
+
+/// The leases that belong to a store: those of a checkpoint that is not ahead of it, and the entries whose lease commands
+/// are to be applied to them. None where the log does not reach back to any checkpoint.
+fn leases_of_store(
+    state: &State,
+    checkpoints: &Checkpoints,
+    log: LogExtent,
+    refused: &mut Vec<Refusal>,
+) -> Result<Option<(Table, Range<u64>)>, OpenError> {
+    let (Some(changed), Some(applied)) = (state.lease_index, state.applied) else {
+        return Ok(Some((Table::new(), 0..0)));
+    };
+    for info in checkpoints.newest_first() {
+        let at = info.position.index;
+        // One ahead of the store, whose tail was not written behind, tells of a later time.
+        if at > applied.index {
+            continue;
+        }
+        // What has not changed since need not be in the log.
+        if at < changed && Some(at) < log.purged {
+            return Ok(None);
+        }
+        match checkpoints.leases(&info) {
+            Ok(table) => return Ok(Some((table, at + 1..changed + 1))),
+            Err(error) if error.is_damage() => {
+                refused.push(Refusal::Checkpoint(error));
+                checkpoints.refuse(&info)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(log.purged.is_none().then(|| (Table::new(), 0..changed + 1)))
 }
 
 /// Compares what the store has applied with what log and checkpoints hold.
@@ -233,16 +293,16 @@ fn rebuild(
     checkpoints: &Checkpoints,
     log: LogExtent,
     refused: &mut Vec<Refusal>,
-) -> Result<(Origin, mvcc::Opened, State), OpenError> {
+) -> Result<(Origin, mvcc::Opened, State, Leases), OpenError> {
     for info in checkpoints.newest_first() {
         if Some(info.position.index) < log.purged {
             break;
         }
         match restore_from(stores, &info) {
             Ok(restored) => {
-                let Restored { number, backend, opened, state } = restored;
+                let Restored { number, backend, opened, state, leases } = restored;
                 stores.switch_to(number, &backend)?;
-                return Ok((Origin::Checkpoint(info.position), opened, state));
+                return Ok((Origin::Checkpoint(info.position), opened, state, leases));
             }
             Err(error) => {
                 refused.push(refusal_of(error)?);
@@ -258,7 +318,7 @@ fn rebuild(
     let opened =
         mvcc::create(backend.clone(), stores.options.clone()).map_err(StoreSetupError::Backend)?;
     stores.switch_to(number, &backend)?;
-    Ok((Origin::Nothing, opened, State::default()))
+    Ok((Origin::Nothing, opened, State::default(), Leases::default()))
 }
 
 fn restore_from(stores: &mut Stores, info: &CheckpointInfo) -> Result<Restored, StoreSetupError> {
@@ -274,6 +334,7 @@ fn refusal_of(error: StoreSetupError) -> Result<Refusal, StoreSetupError> {
         StoreSetupError::Restore(error @ mvcc::RestoreError::Invalid { .. }) => {
             Ok(Refusal::CheckpointBlocks(error))
         }
+        StoreSetupError::UnknownLease { lease } => Ok(Refusal::UnknownLease { lease }),
         other => Err(other),
     }
 }

@@ -30,6 +30,14 @@ pub enum Reply {
     Txn(wire::TxnResponse),
     /// A compaction: it holds for new reads; the room is freed later, by the store's maintainer.
     Compaction(wire::CompactionResponse),
+    /// A grant: the lease's id, and the seconds it lives without being kept alive.
+    LeaseGrant(wire::LeaseGrantResponse),
+    /// A revoke, by a client.
+    LeaseRevoke(wire::LeaseRevokeResponse),
+    /// Leases that a leader saw expire are revoked, but for those it was wrong about.
+    LeaseExpire,
+    /// What remains of leases was noted, but for those the leader was wrong about.
+    LeaseCheckpoint,
     /// A member's name and client addresses were noted.
     MemberAttributes,
 }
@@ -46,9 +54,15 @@ pub enum CommandError {
     /// `ignore_value` or `ignore_lease` on a key that does not exist.
     #[error("key not found")]
     KeyNotFound,
-    /// A put with a lease that does not exist.
+    /// A put with a lease that does not exist, or a revoke of one.
     #[error("requested lease not found")]
     LeaseNotFound,
+    /// A grant under an id that another lease has.
+    #[error("lease already exists")]
+    LeaseExists,
+    /// A grant for longer than any lease may live.
+    #[error("too large lease TTL")]
+    LeaseTtlTooLarge,
     /// Attributes of a member that is not in the cluster.
     #[error("member not found")]
     MemberNotFound,

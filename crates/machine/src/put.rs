@@ -1,16 +1,21 @@
 //! A put, alone or in a transaction.
 
+use kvorum_lease::Table;
 use kvorum_mvcc::{Read, WriteTxn};
 use kvorum_proto::wire::{KeyValue, PutRequest, PutResponse};
+use kvorum_types::LeaseId;
 
 use crate::command::Failure;
+use crate::leases::Attachments;
 use crate::outcome::CommandError;
 use crate::range;
 
 /// Checks what can be known before anything is written: the lease exists, and so does the key where its value or lease
 /// is to be kept.
-pub(crate) fn check(read: &impl Read, request: &PutRequest) -> Result<(), Failure> {
-    check_lease(request)?;
+pub(crate) fn check(read: &impl Read, leases: &Table, request: &PutRequest) -> Result<(), Failure> {
+    if request.lease != 0 && !leases.contains(LeaseId(request.lease)) {
+        return Err(CommandError::LeaseNotFound.into());
+    }
     let keeps = request.ignore_value || request.ignore_lease;
     if keeps && read.state(&request.key, 0).map_err(Failure::store)?.is_none() {
         return Err(CommandError::KeyNotFound.into());
@@ -21,6 +26,7 @@ pub(crate) fn check(read: &impl Read, request: &PutRequest) -> Result<(), Failur
 /// Writes, and builds the answer where one is wanted.
 pub(crate) fn execute(
     txn: &mut WriteTxn<'_>,
+    attachments: &mut Attachments,
     request: &PutRequest,
     answers: bool,
 ) -> Result<Option<PutResponse>, Failure> {
@@ -43,6 +49,7 @@ pub(crate) fn execute(
         }
     }
     txn.put(&request.key, value, lease);
+    attachments.put(&request.key, lease);
     if !answers {
         return Ok(None);
     }
@@ -50,9 +57,4 @@ pub(crate) fn execute(
         .filter(|_| request.prev_kv)
         .map(|previous| KeyValue::from_trusted(previous.into_bytes()));
     Ok(Some(PutResponse { header: range::header(txn.revision()), prev_kv }))
-}
-
-/// Refuses every lease: none can have been granted, since no command grants one.
-fn check_lease(request: &PutRequest) -> Result<(), CommandError> {
-    if request.lease == 0 { Ok(()) } else { Err(CommandError::LeaseNotFound) }
 }

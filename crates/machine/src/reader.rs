@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kvorum_lease::LeaseView;
 use kvorum_mvcc::StoreReader;
 use kvorum_types::{MemberId, Position};
 use parking_lot::RwLock;
@@ -25,22 +26,26 @@ struct Published {
     applied: Option<Position>,
     members: Arc<Vec<Member>>,
     removed: Arc<BTreeSet<MemberId>>,
+    leases: LeaseView,
 }
 
 impl MachineReader {
-    pub(crate) fn new(store: StoreReader, state: &State) -> MachineReader {
+    pub(crate) fn new(store: StoreReader, state: &State, leases: LeaseView) -> MachineReader {
         let reader = MachineReader { store, published: Arc::default() };
-        reader.publish(state);
+        reader.publish(state, leases);
         reader
     }
 
     /// To be called after the store has published the same state.
-    pub(crate) fn publish(&self, state: &State) {
-        *self.published.write() = Published {
+    pub(crate) fn publish(&self, state: &State, leases: LeaseView) {
+        let published = Published {
             applied: state.applied,
             members: state.members.current.clone(),
             removed: state.members.removed.clone(),
+            leases,
         };
+        // What only the last one held is freed once the lock is given back.
+        let _last = std::mem::replace(&mut *self.published.write(), published);
     }
 
     /// The keys.
@@ -56,6 +61,11 @@ impl MachineReader {
     /// How far the machine has applied, for those who must not keep its store alive.
     pub(crate) fn applied_reader(&self) -> AppliedReader {
         AppliedReader { published: self.published.clone() }
+    }
+
+    /// The leases, and the keys attached to them.
+    pub fn leases(&self) -> LeaseView {
+        self.published.read().leases.clone()
     }
 
     /// The members, sorted by id.

@@ -1,8 +1,8 @@
-//! The small state: all that the machine holds beside the keys.
+//! The small state: all that the machine holds beside the keys and the leases.
 //!
 //! It is written with every publish of the store, in the same step as the blocks, and stands in the header of every
-//! checkpoint. Its bytes are a protobuf message, drawn in `docs/formats/checkpoint.md`. Nearly always only the applied
-//! position differs from the last time, so the rest is kept encoded: two encoded messages written one after the other
+//! checkpoint. Its bytes are a protobuf message, drawn in `docs/formats/checkpoint.md`. Nearly always only the two
+//! indexes differ from the last time, so the rest is kept encoded: two encoded messages written one after the other
 //! decode as one.
 
 use std::sync::Arc;
@@ -24,7 +24,10 @@ pub(crate) struct State {
     /// The last change of membership: where it stands in the log, and the consensus engine's own encoding of it.
     pub(crate) membership: Option<(Position, Bytes)>,
     pub(crate) members: Members,
-    /// Everything but `applied`, encoded; empty when it has to be encoded anew.
+    /// The last entry that changed a lease. The leases themselves stand in checkpoints: this says which of those are
+    /// new enough.
+    pub(crate) lease_index: Option<u64>,
+    /// Everything but `applied` and `lease_index`, encoded; empty when it has to be encoded anew.
     settled: Bytes,
 }
 
@@ -43,7 +46,7 @@ pub enum StateError {
 }
 
 impl State {
-    /// Says that something beside the applied position has changed.
+    /// Says that something beside the two indexes has changed.
     pub(crate) fn touch(&mut self) {
         self.settled = Bytes::new();
     }
@@ -54,6 +57,7 @@ impl State {
         }
         let applied = EncodedState {
             applied: self.applied.map(EncodedPosition::from),
+            lease_index: self.lease_index,
             ..EncodedState::default()
         };
         let mut bytes = BytesMut::with_capacity(self.settled.len() + applied.encoded_len());
@@ -77,6 +81,7 @@ impl State {
                 .membership
                 .map(|m| (m.position.unwrap_or_default().into(), m.encoded)),
             members,
+            lease_index: encoded.lease_index,
             settled: Bytes::new(),
         })
     }
@@ -91,6 +96,7 @@ impl State {
             }),
             members: self.members.current.iter().map(EncodedMember::from).collect(),
             removed: self.members.removed.iter().map(|id| id.0).collect(),
+            lease_index: None,
         }
     }
 }
@@ -107,6 +113,8 @@ struct EncodedState {
     members: Vec<EncodedMember>,
     #[prost(fixed64, repeated, tag = "5")]
     removed: Vec<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    lease_index: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

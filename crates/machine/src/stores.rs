@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use kvorum_disk::Disk;
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::{Backend, MemBackend, SledBackend};
+use kvorum_types::LeaseId;
 use parking_lot::Mutex;
 
 use crate::checkpoint::CheckpointError;
@@ -87,6 +88,12 @@ pub enum StoreSetupError {
     /// The checkpoint's blocks are no store.
     #[error(transparent)]
     Restore(#[from] mvcc::RestoreError),
+    /// A key in the checkpoint is attached to a lease that is not in it.
+    #[error("a key is attached to lease {lease}, which the checkpoint does not hold")]
+    UnknownLease {
+        /// The lease.
+        lease: LeaseId,
+    },
 }
 
 impl StoreSetupError {

@@ -21,6 +21,7 @@
 //!
 //! Nothing here recurses: how deep transactions nest is the client's choice.
 
+use kvorum_lease::Table;
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::{Read, WriteTxn};
 use kvorum_proto::wire::{
@@ -29,6 +30,7 @@ use kvorum_proto::wire::{
 };
 
 use crate::command::Failure;
+use crate::leases::Attachments;
 use crate::outcome::CommandError;
 use crate::range::{self, RangeError};
 use crate::validate::RequestError;
@@ -76,6 +78,8 @@ pub fn read_only(read: &impl Read, request: &TxnRequest) -> Result<TxnResponse, 
 /// answer is the caller's to fill in, once it has committed.
 pub(crate) fn execute(
     txn: &mut WriteTxn<'_>,
+    leases: &Table,
+    attachments: &mut Attachments,
     request: &TxnRequest,
     answers: bool,
 ) -> Result<Option<TxnResponse>, Failure> {
@@ -83,7 +87,7 @@ pub(crate) fn execute(
     for step in &steps {
         match step {
             Step::Range(request) => check_revision(txn, request)?,
-            Step::Put(request) => put::check(txn, request)?,
+            Step::Put(request) => put::check(txn, leases, request)?,
             Step::DeleteRange(_) | Step::Enter { .. } | Step::Leave => {}
         }
     }
@@ -98,12 +102,12 @@ pub(crate) fn execute(
                 answer.add(Response::ResponseRange(response));
             }
             Step::Put(request) => {
-                if let Some(response) = put::execute(txn, request, answers)? {
+                if let Some(response) = put::execute(txn, attachments, request, answers)? {
                     answer.add(Response::ResponsePut(response));
                 }
             }
             Step::DeleteRange(request) => {
-                if let Some(response) = delete_range::execute(txn, request, answers)? {
+                if let Some(response) = delete_range::execute(txn, attachments, request, answers)? {
                     answer.add(Response::ResponseDeleteRange(response));
                 }
             }

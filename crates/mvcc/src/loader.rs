@@ -5,6 +5,9 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+use kvorum_types::Revision;
+
 use crate::block::{Block, BlockInfo, ENTRY_BYTES, StoredChange};
 use crate::block_set::BlockSet;
 use crate::error::BackendError;
@@ -12,7 +15,6 @@ use crate::index::{Head, History, Tree};
 use crate::maintainer::Dead;
 use crate::meta::StoredMeta;
 use crate::record::Fields;
-use kvorum_types::Revision;
 
 /// An index that grows block by block, in the order of the blocks.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Loader {
     /// The first change at, and the first above, the compaction revision.
     pub tombstone_start: Option<u64>,
     pub replacing_start: Option<u64>,
+    /// The live keys that name a lease.
+    pub leased: HashMap<Bytes, i64>,
     compact_revision: i64,
     revision: i64,
     next_change: u64,
@@ -40,6 +44,7 @@ impl Loader {
             dead: HashMap::new(),
             tombstone_start: None,
             replacing_start: None,
+            leased: HashMap::new(),
             compact_revision: meta.compact_revision,
             revision: meta.revision,
             next_change: meta.next_change,
@@ -74,6 +79,7 @@ impl Loader {
                 self.replacing_start.get_or_insert(stored.change);
             }
         }
+        self.note_lease(&fields);
         let old = self.tree.get(fields.key).copied();
         if main >= self.compact_revision {
             let history = self.history.get_or_insert_with(|| History::starting_at(stored.change));
@@ -98,6 +104,20 @@ impl Loader {
             }
         }
         Ok(())
+    }
+
+    /// Remembers the lease of a key: of a tombstone there is none.
+    fn note_lease(&mut self, fields: &Fields<'_>) {
+        if fields.lease != 0 {
+            match self.leased.get_mut(fields.key) {
+                Some(lease) => *lease = fields.lease,
+                None => {
+                    self.leased.insert(Bytes::copy_from_slice(fields.key), fields.lease);
+                }
+            }
+        } else if !self.leased.is_empty() {
+            self.leased.remove(fields.key);
+        }
     }
 
     /// Checks what the block could not: the record itself, and its place among all others.

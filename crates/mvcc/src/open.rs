@@ -35,6 +35,8 @@ pub struct Opened {
     pub maintainer: Maintainer,
     /// What the last publish that reached the backend said; `None` in a new store.
     pub meta: Option<Meta>,
+    /// The live keys that name a lease, and which: what the store does not know of, but its caller must.
+    pub leased: HashMap<Bytes, i64>,
 }
 
 /// What the caller publishes together with its changes.
@@ -174,6 +176,7 @@ fn start(
         dead: loader.dead,
         meta,
     };
+    let leased = loader.leased;
     let history = loader.history.unwrap_or_else(|| History::starting_at(next));
     let (revision, compact_revision) = (loaded.meta.revision, loaded.meta.compact_revision);
     let state = State {
@@ -193,5 +196,6 @@ fn start(
         store: Store::new(hub.clone(), engine.clone()),
         maintainer: Maintainer::new(hub, Core::new(engine, loaded)),
         meta: published.map(|published| Meta { index: published.index, bytes: published.meta }),
+        leased,
     }
 }

@@ -186,7 +186,7 @@ impl Store {
     /// Goes on with another store's content: this store's readers and maintainer follow; views already pinned finish on
     /// the old one. What was not published is forgotten.
     pub fn adopt(&mut self, fresh: Opened) {
-        let Opened { store, maintainer, meta: _ } = fresh;
+        let Opened { store, maintainer, meta: _, leased: _ } = fresh;
         *self.hub.adopted.lock() = Some(maintainer.into_core());
         let cut = self.hub.followers.cut();
         self.hub.followers.keep(&View::new(self.engine.state()));

@@ -373,12 +373,11 @@ fn readers_and_the_maintainer_follow_an_adopted_store() {
     put(&mut store, "old", "1");
     let reader = store.reader();
     let old = reader.view();
-    let (backend, Opened { store: mut other, maintainer: other_maintainer, .. }) =
-        fresh(small_options());
+    let (backend, mut other) = fresh(small_options());
     for n in 0..10 {
-        put(&mut other, &format!("new-{n}"), "1");
+        put(&mut other.store, &format!("new-{n}"), "1");
     }
-    store.adopt(Opened { store: other, maintainer: other_maintainer, meta: None });
+    store.adopt(other);
     assert_eq!((store.revision(), reader.revision()), (11, 11));
     assert_eq!(keys(&old, 0), ["old"], "a pinned view finishes on the old store");
     assert_eq!(put(&mut store, "more", "1"), 12);

@@ -167,7 +167,7 @@ impl Script {
     }
 
     fn reopen(&mut self, backend: Arc<MemBackend>) -> Result<String, Box<dyn Error>> {
-        let Opened { store, maintainer, meta } = open(backend.clone(), options())?;
+        let Opened { store, maintainer, meta, .. } = open(backend.clone(), options())?;
         (self.backend, self.store, self.maintainer) = (backend, store, maintainer);
         self.views.clear();
         self.index = meta.map_or(0, |meta| meta.index);

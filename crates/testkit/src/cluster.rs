@@ -12,6 +12,7 @@ use kvorum_server::{Builder, FatalError, Server, StartError};
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
+use crate::clock::LeapingClock;
 use crate::endpoint::Endpoint;
 use crate::link::Link;
 use crate::ports::Port;
@@ -31,6 +32,7 @@ pub struct ClusterBuilder {
     are_processes: bool,
     has_faulty_disks: bool,
     has_links: bool,
+    has_clocks: bool,
     configure: Configure,
     flags: Vec<String>,
 }
@@ -51,6 +53,12 @@ impl ClusterBuilder {
     /// Lets the way from a member's peers to it be cut: see [`Cluster::cut`].
     pub fn with_links(mut self) -> ClusterBuilder {
         self.has_links = true;
+        self
+    }
+
+    /// Gives each member a clock of its own that the test can move; in this process only.
+    pub fn with_clocks(mut self) -> ClusterBuilder {
+        self.has_clocks = true;
         self
     }
 
@@ -95,6 +103,7 @@ impl ClusterBuilder {
                     peers,
                     dir: dir.path().join(format!("m{number}")),
                     disk: self.has_faulty_disks.then(FaultyDisk::new),
+                    clock: self.has_clocks.then(LeapingClock::start),
                     endpoint: None,
                     running: Running::No,
                 }
@@ -122,6 +131,7 @@ struct Member {
     link: Option<Link>,
     dir: PathBuf,
     disk: Option<FaultyDisk>,
+    clock: Option<LeapingClock>,
     endpoint: Option<Endpoint>,
     running: Running,
 }
@@ -147,6 +157,7 @@ impl Cluster {
             are_processes: false,
             has_faulty_disks: false,
             has_links: false,
+            has_clocks: false,
             configure: Arc::new(|builder| builder),
             flags: Vec::new(),
         }
@@ -289,6 +300,18 @@ impl Cluster {
         self.members[member].disk.as_ref().expect("the cluster has simulated disks")
     }
 
+    /// A member's clock, which goes on through its restarts.
+    pub fn clock(&self, member: usize) -> &LeapingClock {
+        self.members[member].clock.as_ref().expect("the cluster has clocks")
+    }
+
+    /// Makes the clocks of all members leap.
+    pub fn leap(&self, time: Duration) {
+        for member in 0..self.len() {
+            self.clock(member).leap(time);
+        }
+    }
+
     /// The handle of a member in this process.
     pub fn server(&self, member: usize) -> &Server {
         match &self.members[member].running {
@@ -370,6 +393,10 @@ impl Cluster {
             .client_threads(2);
         let builder = match &member.disk {
             Some(disk) => builder.disk(Arc::new(disk.clone())).backend(BackendKind::Memory),
+            None => builder,
+        };
+        let builder = match member.clock.clone() {
+            Some(clock) => builder.clock(move || clock.now()),
             None => builder,
         };
         (self.description.configure)(builder)

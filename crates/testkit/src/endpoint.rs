@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use kvorum_proto::api::etcdserverpb as pb;
+use kvorum_proto::api::v3electionpb::election_client::ElectionClient;
+use kvorum_proto::api::v3lockpb::lock_client::LockClient;
 use pb::cluster_client::ClusterClient;
 use pb::kv_client::KvClient;
+use pb::lease_client::LeaseClient;
 use pb::maintenance_client::MaintenanceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use crate::keeping_alive::KeepingAlive;
 use crate::watching::Watching;
 
 /// How long a call may take before it counts as failed with an unknown outcome.
@@ -58,6 +62,21 @@ impl Endpoint {
         ClusterClient::new(self.channel())
     }
 
+    /// The Lease service.
+    pub fn lease(&self) -> LeaseClient<Channel> {
+        LeaseClient::new(self.channel()).max_decoding_message_size(usize::MAX)
+    }
+
+    /// The Lock service.
+    pub fn lock(&self) -> LockClient<Channel> {
+        LockClient::new(self.channel())
+    }
+
+    /// The Election service.
+    pub fn election(&self) -> ElectionClient<Channel> {
+        ElectionClient::new(self.channel())
+    }
+
     /// Opens a watch stream.
     pub fn watch(&self) -> Watching {
         self.watch_with(|_| {})
@@ -80,6 +99,63 @@ impl Endpoint {
             ..Default::default()
         };
         bounded(self.kv().put(request)).await
+    }
+
+    /// Puts one key that is bound to a lease.
+    pub async fn put_leased(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        lease: i64,
+    ) -> Result<pb::PutResponse, Status> {
+        let request = pb::PutRequest {
+            key: key.as_ref().to_vec().into(),
+            value: value.as_ref().to_vec().into(),
+            lease,
+            ..Default::default()
+        };
+        bounded(self.kv().put(request)).await
+    }
+
+    /// Grants a lease; id 0 lets the server choose.
+    pub async fn grant(&self, id: i64, ttl: i64) -> Result<pb::LeaseGrantResponse, Status> {
+        bounded(self.lease().lease_grant(pb::LeaseGrantRequest { ttl, id })).await
+    }
+
+    /// Revokes a lease.
+    pub async fn revoke(&self, id: i64) -> Result<pb::LeaseRevokeResponse, Status> {
+        bounded(self.lease().lease_revoke(pb::LeaseRevokeRequest { id })).await
+    }
+
+    /// How a lease stands, with its keys.
+    pub async fn time_to_live(&self, id: i64) -> Result<pb::LeaseTimeToLiveResponse, Status> {
+        let request = pb::LeaseTimeToLiveRequest { id, keys: true };
+        bounded(self.lease().lease_time_to_live(request)).await
+    }
+
+    /// The ids of all leases, in the member's order.
+    pub async fn leases(&self) -> Result<Vec<i64>, Status> {
+        let response = bounded(self.lease().lease_leases(pb::LeaseLeasesRequest {})).await?;
+        Ok(response.leases.into_iter().map(|lease| lease.id).collect())
+    }
+
+    /// Keeps a lease alive, once, on a stream of its own: its TTL.
+    pub async fn keep_alive(&self, id: i64) -> Result<i64, Status> {
+        Ok(self.keeping_alive(id).await?.next().await?.map_or(0, |response| response.ttl))
+    }
+
+    /// Opens a keep-alive stream with a first request.
+    pub async fn keeping_alive(&self, first: i64) -> Result<KeepingAlive, Status> {
+        self.keeping_alive_with(first, |_| {}).await
+    }
+
+    /// The same; `adapt` may add metadata or a deadline to the call.
+    pub async fn keeping_alive_with(
+        &self,
+        first: i64,
+        adapt: impl FnOnce(&mut Request<()>),
+    ) -> Result<KeepingAlive, Status> {
+        KeepingAlive::open(self.channel(), first, adapt).await
     }
 
     /// Any range.

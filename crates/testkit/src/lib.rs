@@ -18,9 +18,11 @@
 //! A failing test panics with what the members logged last.
 
 mod binary;
+mod clock;
 mod cluster;
 mod endpoint;
 mod gate;
+mod keeping_alive;
 mod link;
 mod ports;
 mod process;
@@ -30,9 +32,11 @@ mod wait;
 mod watching;
 
 pub use binary::executable;
+pub use clock::LeapingClock;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use endpoint::Endpoint;
 pub use gate::{Closed, Gate};
+pub use keeping_alive::KeepingAlive;
 pub use ports::Port;
 pub use process::Process;
 pub use register::{Registers, Report};

@@ -1,4 +1,4 @@
-//! Identities that etcd's clients see as unsigned 64-bit numbers.
+//! Identities that etcd's clients see as 64-bit numbers.
 
 use std::fmt;
 
@@ -16,6 +16,29 @@ pub struct ClusterId(pub u64);
 /// never taken for what an earlier run proposed.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Incarnation(pub u64);
+
+/// A lease, as its client chose or was given it: any number but zero, which says that there is none.
+///
+/// Shown the way etcd's tools show it, as 16 hexadecimal digits.
+#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LeaseId(pub i64);
+
+impl LeaseId {
+    /// The number that stands for no lease.
+    pub const NONE: LeaseId = LeaseId(0);
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LeaseId({:x})", self.0)
+    }
+}
 
 macro_rules! show_as_hex {
     ($name:ident) => {

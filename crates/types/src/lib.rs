@@ -10,7 +10,7 @@ mod range;
 mod revision;
 
 pub use cursor::{ByteCursor, UnexpectedEnd};
-pub use id::{ClusterId, Incarnation, MemberId};
+pub use id::{ClusterId, Incarnation, LeaseId, MemberId};
 pub use position::Position;
 pub use range::{KeyRange, RangeEnd};
 pub use revision::{REVISION_BYTES, Revision};

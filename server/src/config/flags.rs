@@ -30,6 +30,7 @@ pub(super) enum Group {
     Clustering,
     Limits,
     Watches,
+    Leases,
     Logging,
     Unsafe,
     Other,
@@ -47,7 +48,7 @@ impl Flag {
     }
 }
 
-use Group::{Clustering, Limits, Logging, Member, Other, Unsafe, Watches};
+use Group::{Clustering, Leases, Limits, Logging, Member, Other, Unsafe, Watches};
 use Kind::{Number, Switch, Text, Time, Urls};
 
 pub(super) const DEFAULT_PEER_URL: &str = "http://localhost:2380";
@@ -56,6 +57,9 @@ pub(super) const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 /// The interval of progress notifications, under its name and under the one it had in etcd 3.5.
 pub(super) const WATCH_PROGRESS: [&str; 2] =
     ["watch-progress-notify-interval", "experimental-watch-progress-notify-interval"];
+
+/// The interval between two notes of what remains of a lease. In etcd only an embedding program can set it.
+pub(super) const LEASE_CHECKPOINT: &str = "lease-checkpoint-interval";
 
 #[rustfmt::skip]
 pub(super) static FLAGS: &[Flag] = &[
@@ -77,6 +81,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Limits, Number, "max-concurrent-streams", "4294967295", "Most calls that a client may have open on one connection."),
     Flag::new(Watches, Time, WATCH_PROGRESS[0], "10m", "How long a watcher that asked for progress notifications waits for one; at least 100ms."),
     Flag::new(Watches, Time, WATCH_PROGRESS[1], "10m", "The same under the name it has in etcd 3.5."),
+    Flag::new(Leases, Time, LEASE_CHECKPOINT, "5m", "How often the leader notes what remains of leases that are not kept alive; at least 1s."),
     Flag::new(Logging, Text, "log-level", "info", "One of debug, info, warn, error, panic, fatal."),
     Flag::new(Logging, Text, "log-format", "json", "'json' or 'console'."),
     Flag::new(Unsafe, Switch, "unsafe-no-fsync", "false", "Sync nothing to disk: acknowledged writes may be lost."),

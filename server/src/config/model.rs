@@ -90,6 +90,9 @@ pub struct Config {
     /// How long a watcher that asked for progress notifications hears nothing before it gets one. At least
     /// [`WATCH_PROGRESS_INTERVAL_MIN`].
     pub watch_progress_notify_interval: Duration,
+    /// How often the leader notes what remains of leases that are not kept alive, so that the next leader need not give
+    /// them all their time again. At least [`LEASE_CHECKPOINT_INTERVAL_MIN`].
+    pub lease_checkpoint_interval: Duration,
     /// What to log.
     pub log: LogOptions,
     /// Whether nothing is synced. Acknowledged writes may be lost.
@@ -103,6 +106,23 @@ pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// The shortest interval between progress notifications.
 pub const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// etcd's own interval between two notes of what remains of a lease.
+pub const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// The shortest interval between two notes of what remains of a lease, which is counted in seconds.
+pub const LEASE_CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+impl Config {
+    /// The shortest TTL that a lease is granted, in seconds: one and a half election timeouts, rounded as etcd does it,
+    /// which counts in heartbeats.
+    pub(crate) fn lease_ttl_min(&self) -> i64 {
+        let heartbeat = self.heartbeat_interval.as_millis().max(1);
+        let heartbeats = self.election_timeout.as_millis() / heartbeat;
+        let seconds = (3 * heartbeats / 2 * heartbeat).div_ceil(1000);
+        i64::try_from(seconds).unwrap_or(i64::MAX)
+    }
+}
 
 /// What a client may ask for at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -113,6 +113,27 @@ fn variables_set_flags_and_an_empty_one_is_unset() {
 }
 
 #[test]
+fn what_remains_of_leases_is_noted_as_often_as_set() {
+    let interval = |line| serve(line, &[]).lease_checkpoint_interval.as_secs();
+    assert_eq!(interval(""), 300);
+    assert_eq!(interval("--lease-checkpoint-interval 0"), 300);
+    assert_eq!(interval("--lease-checkpoint-interval 1m30s"), 90);
+    assert_eq!(interval("--lease-checkpoint-interval 10ms"), 1);
+    let warnings = run("--lease-checkpoint-interval 10ms", &[]).unwrap().warnings;
+    assert_eq!(warnings, ["--lease-checkpoint-interval[10ms] is too short, 1s is used"]);
+}
+
+#[test]
+fn the_shortest_ttl_is_one_and_a_half_election_timeouts_as_etcd_counts_them() {
+    let ttl = |line| serve(line, &[]).lease_ttl_min();
+    assert_eq!(ttl(""), 2);
+    assert_eq!(ttl("--heartbeat-interval 50 --election-timeout 500"), 1);
+    // Three halves of 5 heartbeats are 7 of them.
+    assert_eq!(ttl("--heartbeat-interval 300 --election-timeout 1500"), 3);
+    assert_eq!(ttl("--heartbeat-interval 10 --election-timeout 50000"), 75);
+}
+
+#[test]
 fn the_interval_of_progress_notifications_has_two_names_and_a_least_value() {
     let interval = |line, environment| serve(line, environment).watch_progress_notify_interval;
     let cases: [(&str, Environment<'_>, u64); 8] = [

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::InitialCluster;
 use super::error::{BadValue, ConfigError};
-use super::flags::{DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, WATCH_PROGRESS};
+use super::flags::{DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, LEASE_CHECKPOINT, WATCH_PROGRESS};
 use super::model::{
-    ClusterState, Config, Limits, LogFormat, LogLevel, LogOptions, WATCH_PROGRESS_INTERVAL,
-    WATCH_PROGRESS_INTERVAL_MIN,
+    ClusterState, Config, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits,
+    LogFormat, LogLevel, LogOptions, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
 };
 use super::settings::{Settings, join};
+use super::time::parse_time;
 use super::url::ServerUrl;
 
 const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
@@ -40,6 +41,8 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
         limits: limits(settings)?,
         watch_progress_notify_interval: watch_progress_interval(settings)?
             .max(WATCH_PROGRESS_INTERVAL_MIN),
+        lease_checkpoint_interval: lease_checkpoint_interval(settings)?
+            .max(LEASE_CHECKPOINT_INTERVAL_MIN),
         log: log_options(settings, LogOptions { level: LogLevel::Info, format: LogFormat::Json })?,
         unsafe_no_fsync: settings.switch("unsafe-no-fsync")?,
         name,
@@ -126,13 +129,21 @@ fn watch_progress_interval(settings: &Settings) -> Result<Duration, ConfigError>
 
 /// What is not used as it was set, without being worth a refusal.
 pub(super) fn warnings(settings: &Settings) -> Result<Vec<String>, ConfigError> {
-    let interval = watch_progress_interval(settings)?;
-    let is_raised = interval < WATCH_PROGRESS_INTERVAL_MIN;
-    let warning = format!(
-        "--{}[{interval:?}] is too short, {WATCH_PROGRESS_INTERVAL_MIN:?} is used",
-        WATCH_PROGRESS[0]
-    );
-    Ok(is_raised.then_some(warning).into_iter().collect())
+    let intervals = [
+        (WATCH_PROGRESS[0], watch_progress_interval(settings)?, WATCH_PROGRESS_INTERVAL_MIN),
+        (LEASE_CHECKPOINT, lease_checkpoint_interval(settings)?, LEASE_CHECKPOINT_INTERVAL_MIN),
+    ];
+    let raised = intervals.into_iter().filter(|(_, interval, least)| interval < least);
+    let warning = |(flag, interval, least): (&str, Duration, Duration)| {
+        format!("--{flag}[{interval:?}] is too short, {least:?} is used")
+    };
+    Ok(raised.map(warning).collect())
+}
+
+/// A time of zero means the default, as in etcd.
+fn lease_checkpoint_interval(settings: &Settings) -> Result<Duration, ConfigError> {
+    let set = settings.read(LEASE_CHECKPOINT, parse_time)?.filter(|interval| !interval.is_zero());
+    Ok(set.unwrap_or(LEASE_CHECKPOINT_INTERVAL))
 }
 
 fn limits(settings: &Settings) -> Result<Limits, ConfigError> {

@@ -5,21 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use kvorum_consensus::{FatalError, Leadership, Status};
+use kvorum_consensus::{FatalError, Leadership, Status, TimeToLive};
 use kvorum_machine::{MachineReader, RangeError};
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::StoreError;
 use kvorum_proto::entry::CommandKind;
 use kvorum_proto::errors::EtcdError;
 use kvorum_proto::wire::ResponseHeader;
-use kvorum_types::{ClusterId, MemberId};
+use kvorum_types::{ClusterId, LeaseId, MemberId};
 use kvorum_watch::Hub;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tracing::error;
 
 use super::receive::Budget;
 use crate::CoreMember;
-use crate::config::Limits;
+use crate::config::{Config, Limits};
 use crate::errors::CallError;
 
 /// The most calls open at once, of all clients together. Each holds a task and its buffers.
@@ -39,6 +39,9 @@ pub(crate) struct Context {
     member: CoreMember,
     limits: Limits,
     election_timeout: Duration,
+    /// In seconds.
+    lease_ttl_min: i64,
+    is_closing: watch::Receiver<bool>,
     member_id: MemberId,
     cluster_id: ClusterId,
     leadership: watch::Receiver<Leadership>,
@@ -50,19 +53,21 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Serves from `member`, watches from `watches`.
+    /// Serves from `member`, watches from `watches`, until `is_closing`.
     pub(crate) fn new(
         member: CoreMember,
         watches: Hub,
-        limits: Limits,
-        election_timeout: Duration,
+        config: &Config,
+        is_closing: watch::Receiver<bool>,
     ) -> Context {
         let status = member.status();
         Context {
             leadership: member.watch_status(),
             member,
-            limits,
-            election_timeout,
+            limits: config.limits,
+            election_timeout: config.election_timeout,
+            lease_ttl_min: config.lease_ttl_min(),
+            is_closing,
             member_id: status.id,
             cluster_id: status.cluster,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
@@ -154,6 +159,31 @@ impl Context {
     /// Returns once this member's state holds everything acknowledged anywhere before the call.
     pub(crate) async fn read_barrier(&self) -> Result<(), CallError> {
         Ok(self.member.read_barrier().await?)
+    }
+
+    /// Keeps a lease alive: its TTL in seconds, 0 if there is no such lease.
+    pub(super) async fn keep_alive(&self, id: LeaseId) -> Result<i64, CallError> {
+        Ok(self.member.keep_alive(id).await?)
+    }
+
+    /// How a lease stands; none if there is no such lease.
+    pub(super) async fn time_to_live(&self, id: LeaseId) -> Result<Option<TimeToLive>, CallError> {
+        Ok(self.member.time_to_live(id).await?)
+    }
+
+    /// All leases that are known here, those that end first in front where that is known.
+    pub(super) fn leases(&self) -> Vec<LeaseId> {
+        self.member.leases()
+    }
+
+    /// The shortest TTL that a lease is granted, in seconds.
+    pub(super) fn lease_ttl_min(&self) -> i64 {
+        self.lease_ttl_min
+    }
+
+    /// Becomes true when this member takes in no more calls, and those that would go on by themselves are to end.
+    pub(super) fn watch_closing(&self) -> watch::Receiver<bool> {
+        self.is_closing.clone()
     }
 
     /// Proposes a request in the client's own bytes.

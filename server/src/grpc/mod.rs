@@ -3,6 +3,7 @@
 //! ```text
 //! request -> service -> method -> receive -> decode -> context.admit -> kv, range_stream, maintenance, cluster, health -> reply
 //!               |          |   +- context.admit -> watch: requests -> hub -> response -> reply
+//!               |          |   +- context.admit -> lease, concurrency -> the member, the hub -> reply
 //!               |          +- reflection
 //!               +- not gRPC: http
 //! ```
@@ -16,12 +17,15 @@
 //! What etcd refuses before a handler runs is refused in etcd's order: the message itself, a member without a vote, the
 //! client's version, a required leader, then the request's own rules.
 
+mod call_end;
 mod cluster;
+mod concurrency;
 mod context;
 mod deadline;
 mod health;
 mod kv;
 mod leader_watch;
+mod lease;
 mod maintenance;
 mod method;
 mod range_stream;

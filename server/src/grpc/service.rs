@@ -13,6 +13,7 @@ use http_body::Body;
 use kvorum_proto::api::etcdserverpb::{
     AlarmRequest, HashKvRequest, MemberListRequest, StatusRequest,
 };
+use kvorum_proto::api::v3electionpb::LeaderRequest;
 use kvorum_proto::wire::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
@@ -23,7 +24,9 @@ use super::context::{Context, requires_leader};
 use super::method::{self, Method};
 use super::reflection::Reflection;
 use super::reply::{self, ReplyBody};
-use super::{cluster, deadline, health, kv, maintenance, range_stream, receive, watch};
+use super::{
+    cluster, concurrency, deadline, health, kv, lease, maintenance, range_stream, receive, watch,
+};
 use crate::errors::{CallError, MessageError};
 use crate::http as plain;
 
@@ -85,8 +88,14 @@ impl ClientService {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let context = &self.context;
-        if method == Method::Watch {
-            return watch::watch(context.clone(), headers, body).map(reply::with_messages);
+        match method {
+            Method::Watch => {
+                return watch::watch(context.clone(), headers, body).map(reply::with_messages);
+            }
+            Method::LeaseKeepAlive => {
+                return lease::keep_alive(context.clone(), headers, body).map(reply::with_messages);
+            }
+            _ => {}
         }
         let _place = context.enter()?;
         let bytes_max = context.message_bytes_max();
@@ -105,6 +114,11 @@ impl ClientService {
                 context.admit(headers, false)?;
                 Ok(reply::with_messages(health::watch(context, &request)?))
             }
+            Method::Observe => {
+                let request: LeaderRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                concurrency::observe(context.clone(), headers, &request).map(reply::with_messages)
+            }
             _ => self.unary(method, headers, encoded).await.map(reply::with_message),
         }
     }
@@ -118,8 +132,6 @@ impl ClientService {
     ) -> Result<Bytes, CallError> {
         let context = &self.context;
         match method {
-            // A stream is not answered with one message.
-            Method::RangeStream | Method::HealthWatch | Method::Watch => Err(CallError::Internal),
             Method::Range => {
                 let request: RangeRequest = decode(&encoded)?;
                 context.admit(headers, request.serializable)?;
@@ -145,6 +157,24 @@ impl ClientService {
                 context.admit(headers, false)?;
                 kv::compact(context, &request, encoded).await
             }
+            Method::Lease(method) => lease::unary(context, method, headers, encoded).await,
+            // What is rare is boxed, so that every call's task is smaller.
+            Method::Concurrency(method) => {
+                Box::pin(concurrency::unary(context, method, headers, encoded)).await
+            }
+            _ => Box::pin(self.rare(method, headers, encoded)).await,
+        }
+    }
+
+    /// Answers a call that tools make, and other members' operators.
+    async fn rare(
+        &self,
+        method: Method,
+        headers: &HeaderMap,
+        encoded: Bytes,
+    ) -> Result<Bytes, CallError> {
+        let context = &self.context;
+        match method {
             Method::MemberList => {
                 let request: MemberListRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
@@ -174,6 +204,8 @@ impl ClientService {
                 context.admit(headers, false)?;
                 health::list()
             }
+            // A stream is not answered with one message, and the frequent calls have been.
+            _ => Err(CallError::Internal),
         }
     }
 }

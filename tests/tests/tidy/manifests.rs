@@ -56,6 +56,7 @@ const CLIENT: &[&str] = &[
     "http",
     "indicatif",
     "rand",
+    "rustix",
     "serde",
     "serde_json",
 ];
@@ -76,7 +77,7 @@ const TESTING: &[&str] = &[
 ];
 
 /// Every package of the workspace, lowest first.
-const PACKAGES: [Package; 13] = [
+const PACKAGES: [Package; 14] = [
     Package { folder: "crates/types", workspace: &[], layers: &[CORE] },
     Package { folder: "crates/proto", workspace: &["types"], layers: &[CORE, PROTOBUF] },
     Package { folder: "crates/pool", workspace: &[], layers: &[CORE, &["object-pool"]] },
@@ -87,6 +88,7 @@ const PACKAGES: [Package; 13] = [
         workspace: &["types"],
         layers: &[CORE, &["arc-swap", "sled"]],
     },
+    Package { folder: "crates/lease", workspace: &["types"], layers: &[CORE, &["imbl"]] },
     Package {
         folder: "crates/watch",
         workspace: &["mvcc", "proto", "types"],
@@ -94,12 +96,12 @@ const PACKAGES: [Package; 13] = [
     },
     Package {
         folder: "crates/machine",
-        workspace: &["disk", "mvcc", "proto", "types"],
+        workspace: &["disk", "lease", "mvcc", "proto", "types"],
         layers: &[CORE, &["arc-swap", "prost"]],
     },
     Package {
         folder: "crates/consensus",
-        workspace: &["disk", "machine", "mvcc", "pool", "proto", "types", "wal"],
+        workspace: &["disk", "lease", "machine", "mvcc", "pool", "proto", "types", "wal"],
         layers: &[CORE, RUNTIME, OPENRAFT, &["prost"]],
     },
     Package {
@@ -107,6 +109,7 @@ const PACKAGES: [Package; 13] = [
         workspace: &[
             "consensus",
             "disk",
+            "lease",
             "machine",
             "mvcc",
             "pool",

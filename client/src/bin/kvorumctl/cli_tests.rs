@@ -35,7 +35,9 @@ fn the_tree_of_commands_is_sound() {
 fn commands_may_be_shortened() {
     assert_eq!(chosen(&["compact", "5"]), ["compaction"]);
     assert_eq!(chosen(&["compa", "5"]), ["compaction"]);
-    assert_eq!(chosen(&["e", "s"]), ["endpoint", "status"]);
+    assert_eq!(chosen(&["en", "s"]), ["endpoint", "status"]);
+    assert_eq!(chosen(&["lease", "keep", "1f"]), ["lease", "keep-alive"]);
+    assert_eq!(chosen(&["le", "t", "1f"]), ["lease", "timetolive"]);
     assert_eq!(chosen(&["endpoint", "hash"]), ["endpoint", "hashkv"]);
     assert_eq!(chosen(&["m", "l"]), ["member", "list"]);
     assert_eq!(chosen(&["d", "k"]), ["del"]);

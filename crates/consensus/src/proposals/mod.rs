@@ -32,7 +32,9 @@ use tokio::sync::{Notify, oneshot};
 
 use self::encode::{BatchName, encode_entry, merge};
 pub(crate) use self::queue::Answer;
-use self::queue::{Answers, Batch, BatchState, FollowersEntry, Queue, Request, Taken, Waiter};
+use self::queue::{
+    Answers, Batch, BatchState, FollowersEntry, LeadersRequest, Queue, Request, Taken, Waiter,
+};
 use crate::clock::Clock;
 use crate::errors::ProposeError;
 use crate::settings::Limits;
@@ -62,6 +64,13 @@ pub(crate) struct Proposals {
 pub(crate) struct Cut {
     pub(crate) entry: Bytes,
     pub(crate) parts: Parts,
+}
+
+/// How a batch is sent for the first time.
+struct Sent {
+    term: u64,
+    holds_slot: bool,
+    is_leaders: bool,
 }
 
 /// Ends a leader's entry: the slot it took is free when this is dropped.
@@ -96,6 +105,29 @@ impl Proposals {
 
     /// Takes a request in and waits for its outcome.
     pub(crate) async fn propose(&self, kind: CommandKind, request: Bytes) -> Answer {
+        self.take_in(kind, request, Queue::push).await
+    }
+
+    /// The same for a request of this leader's own, decided in `term`. It goes into this member's log while it leads in
+    /// that term, and otherwise nowhere: it is never forwarded, and never sent again. A term that is over is told as
+    /// `NotLeader` or `LeaderChanged`.
+    pub(crate) async fn propose_as_leader(
+        &self,
+        term: u64,
+        kind: CommandKind,
+        request: Bytes,
+    ) -> Answer {
+        let push =
+            |queue: &mut Queue, request| queue.push_leaders(LeadersRequest { term, request });
+        self.take_in(kind, request, push).await
+    }
+
+    async fn take_in(
+        &self,
+        kind: CommandKind,
+        request: Bytes,
+        push: impl FnOnce(&mut Queue, Request) -> Result<(), ProposeError>,
+    ) -> Answer {
         if self.log.is_full() {
             return Err(ProposeError::NoSpace);
         }
@@ -105,7 +137,7 @@ impl Proposals {
         // In a block of its own: the guard must not live as long as the wait.
         let call = {
             let mut queue = self.queue.lock();
-            queue.push(Request { kind, bytes: request, waiter })?;
+            push(&mut queue, Request { kind, bytes: request, waiter })?;
             queue.call()
         };
         self.call(call);
@@ -156,22 +188,34 @@ impl Proposals {
             if !cut.entry.is_empty() {
                 return Some(cut);
             }
-            // Nothing but followers' entries that were meant for another leader.
+            // Nothing but what was meant for another leader.
             self.queue.lock().free_slot();
         }
     }
 
     fn make_cut(&self, taken: Taken, term: u64, as_leader: bool) -> Cut {
-        let Taken { again, fresh, followers } = taken;
+        let Taken { again, fresh, leaders, followers } = taken;
         let mut own = Vec::with_capacity(2);
-        let mut entries = Vec::with_capacity(2 + followers.len());
+        let mut entries = Vec::with_capacity(2 + leaders.len() + followers.len());
         for (sequence, entry) in again {
             own.push(sequence);
             entries.push(entry);
         }
         if let Some((sequence, requests)) = fresh {
             own.push(sequence);
-            entries.push(self.make_batch(sequence, requests, term, !as_leader));
+            let sent = Sent { term, holds_slot: !as_leader, is_leaders: false };
+            entries.push(self.make_batch(sequence, requests, sent));
+        }
+        for (sequence, LeadersRequest { term: wanted, request }) in leaders {
+            if as_leader && wanted == term {
+                own.push(sequence);
+                let sent = Sent { term, holds_slot: false, is_leaders: true };
+                entries.push(self.make_batch(sequence, vec![request], sent));
+            } else {
+                let mut answers = Answers::default();
+                self.queue.lock().refuse_leaders_request(request, &mut answers);
+                answers.give();
+            }
         }
         let mut forwarded = Vec::with_capacity(followers.len());
         for followers_entry in followers {
@@ -187,19 +231,15 @@ impl Proposals {
         Cut { entry, parts: Parts { own, forwarded } }
     }
 
-    fn make_batch(
-        &self,
-        sequence: u64,
-        requests: Vec<Request>,
-        term: u64,
-        holds_slot: bool,
-    ) -> Bytes {
+    fn make_batch(&self, sequence: u64, requests: Vec<Request>, sent: Sent) -> Bytes {
+        let Sent { term, holds_slot, is_leaders } = sent;
         let name = BatchName { origin: self.me, incarnation: self.incarnation, sequence };
         let commands = requests.iter().map(|request| (request.kind, &request.bytes));
         let entry = encode_entry(&self.pool, name, commands);
         let waiters = requests.into_iter().map(|request| Some(request.waiter)).collect();
         let state = BatchState::Sent { term };
-        let batch = Batch { entry: entry.clone(), waiters, state, position: None, holds_slot };
+        let (copy, position) = (entry.clone(), None);
+        let batch = Batch { entry: copy, waiters, state, position, holds_slot, is_leaders };
         let mut queue = self.queue.lock();
         queue.insert(sequence, batch);
         if queue.stopped {
@@ -211,9 +251,14 @@ impl Proposals {
         entry
     }
 
-    /// This member does not lead: followers have to look elsewhere.
-    pub(crate) fn refuse_followers(&self) {
-        let refused = self.queue.lock().take_all_followers();
+    /// This member does not lead: followers have to look elsewhere, and what it wanted as a leader is over.
+    pub(crate) fn refuse_as_follower(&self) {
+        let mut answers = Answers::default();
+        let mut queue = self.queue.lock();
+        let refused = queue.take_all_followers();
+        queue.refuse_leaders(&mut answers);
+        drop(queue);
+        answers.give();
         for followers in refused {
             let _ = followers.reply.send(Forwarded::NotAppended(Refusal::NotLeader));
         }
@@ -231,12 +276,15 @@ impl Proposals {
 
     /// These batches are certainly not in the log: they are sent again, a little later.
     pub(crate) fn not_appended(&self, sequences: &[u64]) {
+        let mut answers = Answers::default();
         let mut queue = self.queue.lock();
         for sequence in sequences {
-            queue.not_appended(*sequence);
+            queue.not_appended(*sequence, &mut answers);
         }
         queue.not_before = Some(self.clock.now() + RETRY_DELAY);
         self.call(queue.call());
+        drop(queue);
+        answers.give();
     }
 
     /// Sends nothing for a little while.
@@ -272,7 +320,7 @@ impl Proposals {
     /// Nobody leads: nothing is sent before [`Proposals::leadership_changed`].
     pub(crate) fn wait_for_leader(&self) {
         self.queue.lock().wait_for_leader();
-        self.refuse_followers();
+        self.refuse_as_follower();
     }
 
     /// Entries have been applied and published: `outcomes` are those of this member's batches in them, and `newer_term`

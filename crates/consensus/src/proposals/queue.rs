@@ -18,11 +18,20 @@ use crate::ticket::{Forwarded, Refusal};
 
 pub(crate) type Answer = Result<Reply, ProposeError>;
 
+/// How many requests of this leader's own may wait. Who makes them waits for one before the next.
+const LEADERS_REQUESTS_MAX: usize = 16;
+
 /// One request of one of this member's clients.
 pub(super) struct Request {
     pub(super) kind: CommandKind,
     pub(super) bytes: Bytes,
     pub(super) waiter: Waiter,
+}
+
+/// A request of this leader's own: for its log alone, and only while it leads in this term.
+pub(super) struct LeadersRequest {
+    pub(super) term: u64,
+    pub(super) request: Request,
 }
 
 /// Who waits for a request's outcome.
@@ -51,6 +60,8 @@ pub(super) struct Batch {
     pub(super) position: Option<Position>,
     /// Whether it takes one of the slots of this member.
     pub(super) holds_slot: bool,
+    /// Whether it is this leader's own: never sent again.
+    pub(super) is_leaders: bool,
 }
 
 /// What is known about a batch.
@@ -69,6 +80,7 @@ pub(super) struct Queue {
     requests: usize,
     bytes: usize,
     waiting: VecDeque<Request>,
+    leaders: VecDeque<LeadersRequest>,
     followers: VecDeque<FollowersEntry>,
     followers_bytes: usize,
     /// Batches by sequence. Those to send are sent in this order.
@@ -91,8 +103,20 @@ pub(super) struct Taken {
     pub(super) again: Vec<(u64, Bytes)>,
     /// Requests to encode as a batch with this sequence.
     pub(super) fresh: Option<(u64, Vec<Request>)>,
+    /// This leader's own requests, each with the sequence it gets as a batch. A member that does not lead any more is to
+    /// refuse them.
+    pub(super) leaders: Vec<(u64, LeadersRequest)>,
     /// Followers' entries.
     pub(super) followers: Vec<FollowersEntry>,
+}
+
+impl Taken {
+    fn is_empty(&self) -> bool {
+        self.again.is_empty()
+            && self.fresh.is_none()
+            && self.leaders.is_empty()
+            && self.followers.is_empty()
+    }
 }
 
 /// Answers to give once the queue is unlocked.
@@ -115,6 +139,7 @@ impl Queue {
             requests: 0,
             bytes: 0,
             waiting: VecDeque::new(),
+            leaders: VecDeque::new(),
             followers: VecDeque::new(),
             followers_bytes: 0,
             batches: BTreeMap::new(),
@@ -146,6 +171,23 @@ impl Queue {
         Ok(())
     }
 
+    /// Takes in a request of this leader's own. No load of its clients' keeps it out.
+    pub(super) fn push_leaders(&mut self, request: LeadersRequest) -> Result<(), ProposeError> {
+        if self.stopped {
+            return Err(ProposeError::Stopped);
+        }
+        if self.leaderless {
+            return Err(ProposeError::NotLeader);
+        }
+        if self.leaders.len() >= LEADERS_REQUESTS_MAX {
+            return Err(ProposeError::TooManyRequests);
+        }
+        self.requests += 1;
+        self.bytes += request.request.waiter.bytes;
+        self.leaders.push_back(request);
+        Ok(())
+    }
+
     pub(super) fn push_followers(
         &mut self,
         entry: FollowersEntry,
@@ -172,7 +214,10 @@ impl Queue {
     }
 
     fn has_work(&self) -> bool {
-        self.to_send > 0 || !self.waiting.is_empty() || !self.followers.is_empty()
+        self.to_send > 0
+            || !self.waiting.is_empty()
+            || !self.leaders.is_empty()
+            || !self.followers.is_empty()
     }
 
     /// What goes into the next entry. A leader takes everything that fits; a follower sends one batch at a time. None
@@ -187,9 +232,10 @@ impl Queue {
         let mut room = ENTRY_BYTES_MAX;
         let again = self.take_again(&mut room, term, as_leader);
         let fresh = if again.is_empty() { self.take_fresh(&mut room) } else { None };
+        let leaders = self.take_leaders();
         let followers = if as_leader { self.take_followers(&mut room) } else { Vec::new() };
-        let taken = Taken { again, fresh, followers };
-        if taken.again.is_empty() && taken.fresh.is_none() && taken.followers.is_empty() {
+        let taken = Taken { again, fresh, leaders, followers };
+        if taken.is_empty() {
             // Requests whose clients had all gone away.
             self.called = false;
             return None;
@@ -242,6 +288,15 @@ impl Queue {
         Some((self.sequence, fresh))
     }
 
+    fn take_leaders(&mut self) -> Vec<(u64, LeadersRequest)> {
+        let taken = mem::take(&mut self.leaders).into_iter();
+        let taken = taken.map(|request| {
+            self.sequence += 1;
+            (self.sequence, request)
+        });
+        taken.collect()
+    }
+
     fn take_followers(&mut self, room: &mut usize) -> Vec<FollowersEntry> {
         let mut followers = Vec::new();
         let mut empty = *room == ENTRY_BYTES_MAX;
@@ -270,16 +325,34 @@ impl Queue {
         mem::take(&mut self.followers).into()
     }
 
+    /// All requests of its own, by a member that does not lead: they are told so.
+    pub(super) fn refuse_leaders(&mut self, answers: &mut Answers) {
+        for LeadersRequest { request, .. } in mem::take(&mut self.leaders) {
+            self.refuse_leaders_request(request, answers);
+        }
+    }
+
+    /// Tells a request of this leader's own that it no longer leads in the term it was for.
+    pub(super) fn refuse_leaders_request(&mut self, request: Request, answers: &mut Answers) {
+        if !self.stopped {
+            self.forget(request.waiter.bytes);
+        }
+        answers.0.push((request.waiter.answer, Err(ProposeError::NotLeader)));
+    }
+
     /// A batch is about to be sent for the first time.
     pub(super) fn insert(&mut self, sequence: u64, batch: Batch) {
         self.batches.insert(sequence, batch);
     }
 
-    /// A batch is known not to be in the log: it is sent again.
-    pub(super) fn not_appended(&mut self, sequence: u64) {
+    /// A batch is known not to be in the log: it is sent again, unless it was this leader's own.
+    pub(super) fn not_appended(&mut self, sequence: u64, answers: &mut Answers) {
         let Some(batch) = self.batches.get_mut(&sequence) else { return };
         if batch.state == BatchState::ToSend {
             return;
+        }
+        if batch.is_leaders {
+            return self.fail(sequence, &ProposeError::NotLeader, answers);
         }
         batch.state = BatchState::ToSend;
         batch.position = None;
@@ -369,6 +442,12 @@ impl Queue {
             self.forget(request.waiter.bytes);
             answers.0.push((request.waiter.answer, Err(error(request.waiter.since))));
         }
+        while self.leaders.front().is_some_and(|leaders| leaders.request.waiter.since <= before) {
+            let Some(LeadersRequest { request, .. }) = self.leaders.pop_front() else { break };
+            self.forget(request.waiter.bytes);
+            // Whoever decided it must know that it was never sent.
+            answers.0.push((request.waiter.answer, Err(ProposeError::TooManyRequests)));
+        }
         let mut given_up = Vec::new();
         let mut expired = Vec::new();
         for (sequence, batch) in &mut self.batches {
@@ -393,7 +472,8 @@ impl Queue {
     /// Nothing more is taken; everyone is told.
     pub(super) fn stop(&mut self, answers: &mut Answers) {
         self.stopped = true;
-        for request in mem::take(&mut self.waiting) {
+        let leaders = mem::take(&mut self.leaders).into_iter().map(|leaders| leaders.request);
+        for request in mem::take(&mut self.waiting).into_iter().chain(leaders) {
             answers.0.push((request.waiter.answer, Err(ProposeError::Stopped)));
         }
         for batch in mem::take(&mut self.batches).into_values() {

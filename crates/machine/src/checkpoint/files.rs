@@ -18,6 +18,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use kvorum_disk::{Disk, OpenMode};
+use kvorum_lease::Table;
 use kvorum_types::Position;
 use parking_lot::Mutex;
 
@@ -198,6 +199,14 @@ impl Checkpoints {
             self.refuse(info)?;
         }
         verified
+    }
+
+    /// The leases in a checkpoint, without what is attached to them. Nothing else of it is looked at but the header.
+    pub(crate) fn leases(&self, info: &CheckpointInfo) -> Result<Table, CheckpointError> {
+        let file = self.shared.disk.open(&info.path, OpenMode::Read);
+        let file = file.map_err(CheckpointError::io(&info.path))?;
+        let (mut scanner, _, _) = Scanner::begin(&*file, &info.path)?;
+        scanner.leases()
     }
 
     /// Sets a checkpoint aside.

@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use kvorum_disk::DiskFile;
+use kvorum_lease::Table;
+use kvorum_lease::chunk::{ChunkError, Decoder};
 use kvorum_mvcc as mvcc;
 use kvorum_types::{ByteCursor, Position, UnexpectedEnd};
 
 use crate::state::{State, StateError};
 
 const MAGIC: [u8; 8] = *b"kvorumck";
-const FORMAT_VERSION: u32 = 1;
+/// The version written. Since the second the leases stand before the blocks.
+const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION_WITHOUT_LEASES: u32 = 1;
 /// Magic, format version, length of the small state, position, revision, compaction revision.
 const HEADER_FIXED_BYTES: usize = MAGIC.len() + 2 * size_of::<u32>() + 4 * size_of::<u64>();
 const CRC_BYTES: usize = size_of::<u32>();
@@ -58,6 +62,14 @@ pub enum CheckpointError {
         /// The version found.
         found: u32,
     },
+    /// The leases are no leases.
+    #[error("{path}: {source}")]
+    Leases {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: ChunkError,
+    },
     /// The small state in the header is not one.
     #[error("{path}: {source}")]
     State {
@@ -77,6 +89,9 @@ impl CheckpointError {
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             CheckpointError::Corrupt { .. } => true,
+            CheckpointError::Leases { source, .. } => {
+                !matches!(source, ChunkError::UnknownFormatVersion { .. })
+            }
             CheckpointError::State { source, .. } => matches!(source, StateError::Malformed(_)),
             CheckpointError::Io { .. }
             | CheckpointError::UnknownFormatVersion { .. }
@@ -98,9 +113,19 @@ pub(crate) struct Header {
     pub(crate) compact_revision: i64,
     /// The small state, encoded.
     pub(crate) state: Bytes,
+    has_leases: bool,
 }
 
 impl Header {
+    pub(super) fn new(
+        position: Position,
+        revision: i64,
+        compact_revision: i64,
+        state: Bytes,
+    ) -> Header {
+        Header { position, revision, compact_revision, state, has_leases: true }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let state_bytes = u32::try_from(self.state.len()).unwrap_or(u32::MAX);
         assert!(self.state.len() <= STATE_BYTES_MAX, "a small state of {state_bytes} bytes");
@@ -154,6 +179,8 @@ pub(crate) struct Scanner<'a> {
     /// The checksum of everything before `offset`.
     crc: u32,
     chunk_count: u32,
+    /// Chunks of leases come next.
+    has_leases: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -163,9 +190,18 @@ impl<'a> Scanner<'a> {
         path: &'a Path,
     ) -> Result<(Scanner<'a>, Header, State), CheckpointError> {
         let file_bytes = file.len().map_err(CheckpointError::io(path))?;
-        let mut scanner =
-            Scanner { file, path, file_bytes, offset: 0, part_offset: 0, crc: 0, chunk_count: 0 };
+        let mut scanner = Scanner {
+            file,
+            path,
+            file_bytes,
+            offset: 0,
+            part_offset: 0,
+            crc: 0,
+            chunk_count: 0,
+            has_leases: false,
+        };
         let header = scanner.header()?;
+        scanner.has_leases = header.has_leases;
         let state = State::decode(&header.state)
             .map_err(|source| CheckpointError::State { path: path.to_owned(), source })?;
         if state.applied != Some(header.position) {
@@ -189,12 +225,31 @@ impl<'a> Scanner<'a> {
             return Err(self.corrupt("the header's checksum does not match"));
         }
         // Only here, so that a damaged version number is called damage.
-        if fixed.format_version != FORMAT_VERSION {
+        let has_leases = fixed.format_version == FORMAT_VERSION;
+        if !has_leases && fixed.format_version != FORMAT_VERSION_WITHOUT_LEASES {
             let (path, found) = (self.path.to_owned(), fixed.format_version);
             return Err(CheckpointError::UnknownFormatVersion { path, found });
         }
         let FixedHeader { position, revision, compact_revision, .. } = fixed;
-        Ok(Header { position, revision, compact_revision, state })
+        Ok(Header { position, revision, compact_revision, state, has_leases })
+    }
+
+    /// The leases, without what is attached to them. To be asked for once, before the blocks.
+    ///
+    /// They can be trusted without the rest: the chunks are numbered from the beginning, and the last of the leases says
+    /// that it is the last.
+    pub(crate) fn leases(&mut self) -> Result<Table, CheckpointError> {
+        assert_eq!(self.chunk_count, 0, "leases stand before the blocks");
+        let mut decoder = Decoder::new();
+        while self.has_leases {
+            let chunk = self.next_chunk()?.ok_or_else(|| self.corrupt("the leases are missing"))?;
+            let is_last = decoder.push(&chunk).map_err(|source| {
+                let path = self.path.to_owned();
+                CheckpointError::Leases { path, source }
+            })?;
+            self.has_leases = !is_last;
+        }
+        Ok(decoder.finish())
     }
 
     /// The next chunk. None at the end, when the whole stream has been found intact.

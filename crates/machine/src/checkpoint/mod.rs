@@ -22,8 +22,8 @@ mod receiver;
 mod writer;
 
 pub use files::{CheckpointInfo, Checkpoints};
-pub(crate) use format::Scanner;
 pub use format::{CHUNK_BYTES_MAX, CheckpointError, STATE_BYTES_MAX};
+pub(crate) use format::{Header, Scanner};
 pub use reader::{Checkpoint, CheckpointReader};
 pub use receiver::CheckpointReceiver;
 pub use writer::{CheckpointWriter, Progress};

@@ -64,6 +64,7 @@ impl Checkpoint {
     pub(super) fn verify(disk: &dyn Disk, path: &Path) -> Result<Checkpoint, CheckpointError> {
         let file = disk.open(path, OpenMode::Read).map_err(CheckpointError::io(path))?;
         let (mut scanner, header, state) = Scanner::begin(&*file, path)?;
+        scanner.leases()?;
         while scanner.next_chunk()?.is_some() {}
         let (position, membership) = (header.position, state.membership);
         let (path, life) = (path.to_owned(), Arc::default());

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use kvorum_disk::{DiskFile, OpenMode};
+use kvorum_lease::chunk::Encoder;
 use kvorum_mvcc::{Export, Read};
 
 use super::files::{CheckpointInfo, Shared};
@@ -25,6 +26,7 @@ const SYNC_BYTES: u64 = 8 * 1024 * 1024;
 pub struct CheckpointWriter {
     shared: Arc<Shared>,
     header: Header,
+    leases: Encoder,
     export: Export,
     path: PathBuf,
     /// None before the first step, and after the last.
@@ -50,12 +52,13 @@ pub enum Progress {
 
 impl CheckpointWriter {
     pub(super) fn new(shared: Arc<Shared>, pin: Pin) -> CheckpointWriter {
-        let Pin { view, position, state } = pin;
+        let Pin { view, position, state, leases } = pin;
         let (revision, compact_revision) = (view.revision(), view.compact_revision());
         CheckpointWriter {
             path: shared.temporary_path_of(position),
             shared,
-            header: Header { position, revision, compact_revision, state },
+            header: Header::new(position, revision, compact_revision, state),
+            leases: Encoder::new(leases),
             export: view.export(),
             file: None,
             written_bytes: 0,
@@ -70,9 +73,9 @@ impl CheckpointWriter {
         if self.file.is_none() {
             self.begin()?;
         }
-        let blocks = self.next_blocks()?;
-        let piece_bytes: usize = blocks.iter().map(Bytes::len).sum();
-        self.write_chunks(&blocks)?;
+        let chunks = self.next_chunks()?;
+        let piece_bytes: usize = chunks.iter().map(Bytes::len).sum();
+        self.write_chunks(&chunks)?;
         if piece_bytes < STEP_BYTES {
             return self.finish().map(Progress::Done);
         }
@@ -90,32 +93,35 @@ impl CheckpointWriter {
         self.write(&[&header])
     }
 
-    /// As many blocks as make a step; fewer only at the end.
-    fn next_blocks(&mut self) -> Result<Vec<Bytes>, CheckpointError> {
-        let mut blocks = Vec::new();
+    /// As many chunks as make a step, first of leases and then of blocks; fewer only at the end.
+    fn next_chunks(&mut self) -> Result<Vec<Bytes>, CheckpointError> {
+        let mut chunks = Vec::new();
         let mut bytes = 0;
-        while bytes < STEP_BYTES
-            && let Some(block) = self.export.next_block()?
-        {
-            bytes += block.len();
-            blocks.push(block);
+        while bytes < STEP_BYTES {
+            let chunk = match self.leases.next_chunk() {
+                Some(leases) => Some(leases),
+                None => self.export.next_block()?,
+            };
+            let Some(chunk) = chunk else { break };
+            bytes += chunk.len();
+            chunks.push(chunk);
         }
-        Ok(blocks)
+        Ok(chunks)
     }
 
-    fn write_chunks(&mut self, blocks: &[Bytes]) -> Result<(), CheckpointError> {
-        let mut heads = Vec::with_capacity(blocks.len());
-        for block in blocks {
-            heads.push(format::chunk_head(self.chunk_count, block));
+    fn write_chunks(&mut self, chunks: &[Bytes]) -> Result<(), CheckpointError> {
+        let mut heads = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            heads.push(format::chunk_head(self.chunk_count, chunk));
             self.chunk_count = self
                 .chunk_count
                 .checked_add(1)
-                .expect("a block has 64 KiB, a disk less than 256 TiB");
+                .expect("a chunk has 64 KiB, a disk less than 256 TiB");
         }
         let parts: Vec<&[u8]> = heads
             .iter()
-            .zip(blocks)
-            .flat_map(|(head, block)| [head.as_flattened(), &block[..]])
+            .zip(chunks)
+            .flat_map(|(head, chunk)| [head.as_flattened(), &chunk[..]])
             .collect();
         self.write(&parts)
     }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use kvorum_disk::{Disk, FaultyDisk, OpKind};
 use kvorum_machine::{
     BackendKind, CheckpointError, CheckpointInfo, Checkpoints, FatalError, KeptStores, LogExtent,
-    MemberSeed, OpenError, Origin, Payload, Progress, StoreSetupError,
+    MemberSeed, OpenError, Opened, Origin, Payload, Progress, StoreSetupError,
 };
 use kvorum_mvcc::{RangeOptions, Read, View};
-use kvorum_types::{KeyRange, MemberId};
+use kvorum_types::{KeyRange, LeaseId, MemberId};
 
 use crate::fixture::{Fixture, files, member_dir, options, transfer, write_checkpoint};
 
@@ -49,8 +49,9 @@ fn contents(view: &View) -> Vec<String> {
     out
 }
 
-fn pinned_path() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoint_v1.ckpt")
+fn pinned_path(format_version: u32) -> std::path::PathBuf {
+    let name = format!("tests/checkpoint_v{format_version}.ckpt");
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn a_checkpoint_of_a_newer_version_is_neither_used_nor_set_aside() {
     bytes[end..end + 4].copy_from_slice(&crc.to_le_bytes());
     fixture.disk.set_contents(&info.path, &bytes).unwrap();
     let Err(OpenError::Checkpoint(error)) = fixture.restart().map(|_| ()) else { panic!("opens") };
-    assert!(matches!(error, CheckpointError::UnknownFormatVersion { found: 2, .. }), "{error}");
+    assert!(matches!(error, CheckpointError::UnknownFormatVersion { found: 3, .. }), "{error}");
 }
 
 #[test]
@@ -451,30 +452,44 @@ fn parts_can_be_sent_between_threads() {
     is_shared::<Checkpoints>();
 }
 
+fn open_pinned(format_version: u32, index: u64) -> Opened {
+    let pinned = std::fs::read(pinned_path(format_version)).unwrap();
+    let (disk, dir) = (FaultyDisk::new(), member_dir().join("checkpoint"));
+    disk.create_dir_all(&dir).unwrap();
+    disk.set_contents(&dir.join(format!("{index:020}.ckpt")), &pinned).unwrap();
+    let (kind, extent) = (BackendKind::Memory, LogExtent::default());
+    kvorum_machine::open(Arc::new(disk), &member_dir(), kind, options(), extent).unwrap()
+}
+
 /// Set `UPDATE_GOLDENFILES` to write the example anew. Then the format has changed, and needs another version.
 #[test]
 fn the_format_is_the_pinned_one() {
     let mut fixture = populated(12);
+    fixture.grant(7, 60).unwrap();
+    fixture.grant(-3, 3600).unwrap();
+    fixture.put_leased("key1", "leased", 7).unwrap();
     let info = fixture.checkpoint().unwrap();
     let bytes = fixture.disk.contents(&info.path).unwrap();
     if std::env::var_os("UPDATE_GOLDENFILES").is_some() {
-        std::fs::write(pinned_path(), &bytes).unwrap();
+        std::fs::write(pinned_path(2), &bytes).unwrap();
     }
-    let pinned = std::fs::read(pinned_path()).unwrap();
+    let pinned = std::fs::read(pinned_path(2)).unwrap();
     assert_eq!(bytes, pinned, "a checkpoint of this state is written otherwise than before");
 
-    let disk = FaultyDisk::new();
-    let dir = member_dir().join("checkpoint");
-    disk.create_dir_all(&dir).unwrap();
-    disk.set_contents(&dir.join("00000000000000000015.ckpt"), &pinned).unwrap();
-    let opened = kvorum_machine::open(
-        Arc::new(disk),
-        &member_dir(),
-        BackendKind::Memory,
-        options(),
-        LogExtent::default(),
-    )
-    .unwrap();
+    let opened = open_pinned(2, info.position.index);
     assert_eq!(opened.origin, Origin::Checkpoint(info.position));
     assert_eq!(contents(&opened.machine.reader().store().view()), contents(&fixture.view()));
+    let (found, wanted) = (opened.machine.reader().leases(), fixture.machine.reader().leases());
+    assert!(found.iter().eq(wanted.iter()));
+    assert!(found.keys(LeaseId(7)).eq([b"key1"]));
+}
+
+#[test]
+fn a_checkpoint_from_before_there_were_leases_is_read() {
+    let mut fixture = populated(12);
+    let info = fixture.checkpoint().unwrap();
+    let opened = open_pinned(1, info.position.index);
+    assert_eq!(opened.origin, Origin::Checkpoint(info.position));
+    assert_eq!(contents(&opened.machine.reader().store().view()), contents(&fixture.view()));
+    assert!(opened.machine.reader().leases().is_empty());
 }

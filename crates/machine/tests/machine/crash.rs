@@ -15,12 +15,16 @@ use kvorum_machine::{
     BackendKind, Checkpoints, KeptStores, LogExtent, Machine, MemberSeed, Payload, Progress,
 };
 use kvorum_mvcc::{Backend, BackendError, BlockKey, MemBackend, RangeOptions, Read};
-use kvorum_proto::entry::{CommandKind, MemberAttributes};
-use kvorum_proto::wire::CompactionRequest;
+use kvorum_proto::entry::{
+    CommandKind, LeaseCheckpoint, LeaseCheckpoints, LeaseExpire, LeaseRef, MemberAttributes,
+};
+use kvorum_proto::wire::{CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
 use kvorum_types::{KeyRange, MemberId};
 use prost::Message;
 
-use crate::fixture::{Fixture, ME, commands, member_dir, options, position, put, transfer};
+use crate::fixture::{
+    Fixture, ME, commands, member_dir, options, position, put, replay_leases, transfer,
+};
 
 /// A backend that dies with its process: after some more operations, none does anything.
 struct DyingBackend {
@@ -86,6 +90,38 @@ fn log(count: usize) -> Vec<Payload> {
                 let attributes = MemberAttributes { member_id, name, client_urls: Vec::new() };
                 commands([(CommandKind::MemberAttributes, attributes.encode_to_vec().into())])
             }
+            1 => commands([index, index + 1000].map(|id| {
+                let request = LeaseGrantRequest { id: id as i64, ttl: 60 };
+                (CommandKind::LeaseGrant, request.encode_to_vec().into())
+            })),
+            2 | 3 => {
+                let turn = index % 12;
+                let leased = [index, index + 1000].map(|id| PutRequest {
+                    lease: (id - turn + 1) as i64,
+                    ..put(&format!("leased{}", id % 5), &id.to_string())
+                });
+                commands(leased.map(|put| (CommandKind::Put, put.encode_to_vec().into())))
+            }
+            6 => {
+                let granted = index as u64 - 5;
+                let lease = LeaseCheckpoint { id: index as i64 - 5, granted, remaining: 30 };
+                let term = position(index as u64).term;
+                let request = LeaseCheckpoints { term, leases: vec![lease] };
+                commands([(CommandKind::LeaseCheckpoint, request.encode_to_vec().into())])
+            }
+            7 if index > 12 => {
+                let lease = LeaseRef { id: index as i64 - 18, granted: index as u64 - 18 };
+                let request = LeaseExpire {
+                    // Every second one comes too late.
+                    term: position(index as u64).term - (index as u64 / 12) % 2,
+                    leases: vec![lease],
+                };
+                commands([(CommandKind::LeaseExpire, request.encode_to_vec().into())])
+            }
+            8 if index > 12 => {
+                let request = LeaseRevokeRequest { id: index as i64 + 1000 - 19 };
+                commands([(CommandKind::LeaseRevoke, request.encode_to_vec().into())])
+            }
             turn => {
                 let value = format!("{index}").repeat(turn * 3);
                 let puts = [put(&format!("key{turn}"), &value), put("count", &index.to_string())];
@@ -103,8 +139,13 @@ fn state(machine: &Machine) -> String {
     let reads: Vec<String> = (oldest..=view.revision())
         .map(|at| format!("{:?}", view.range(&KeyRange::all(), at, &RangeOptions::default())))
         .collect();
+    let leases = reader.leases();
+    let attached: Vec<_> = leases
+        .iter()
+        .map(|(id, lease)| (id, lease, leases.keys(id).map(<[u8]>::to_vec).collect::<Vec<_>>()))
+        .collect();
     format!(
-        "{:?} {:?} {:?} {:?} {reads:?}",
+        "{:?} {:?} {:?} {:?} {attached:?} {reads:?}",
         view.hash(0).expect("a readable history"),
         reader.members(),
         reader.removed(),
@@ -212,6 +253,7 @@ impl Scene {
             self.open(disk, stores, purged).unwrap_or_else(|e| panic!("{place}: {e}"));
         let applied = fixture.machine.applied().map(|position| position.index);
         assert!(applied >= purged, "{place}: at {applied:?}, the log begins after {purged:?}");
+        replay_leases(&mut fixture.machine, &self.log, purged);
         self.check_state(&fixture.machine, place);
         fixture.replay();
         assert_eq!(crate::fixture::next_index(&fixture.machine), self.log.len(), "{place}");
@@ -326,8 +368,9 @@ fn the_store_never_gets_ahead_of_the_durable_log() {
         drop(fixture);
         let extent = LogExtent { purged: None, durable: Some(durable) };
         let kind = BackendKind::Kept(stores.clone());
-        let opened =
+        let mut opened =
             kvorum_machine::open(Arc::new(disk), &member_dir(), kind, options(), extent).unwrap();
+        replay_leases(&mut opened.machine, &scene.log, None);
         assert!(opened.refused.is_empty(), "{:?}", opened.refused);
         let applied = opened.machine.applied().map(|position| position.index);
         assert!(applied <= Some(durable), "applied {applied:?}, durable {durable}");

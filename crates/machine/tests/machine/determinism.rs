@@ -5,7 +5,7 @@ use kvorum_machine::{BATCH_FORMAT_VERSION, Machine, Outcome, Payload};
 use kvorum_mvcc::Read;
 use kvorum_proto::entry::{Batch, CommandKind};
 use kvorum_proto::wire::CompactionRequest;
-use kvorum_types::{Incarnation, MemberId};
+use kvorum_types::{Incarnation, LeaseId, MemberId};
 use prost::Message;
 
 use crate::fixture::{Fixture, ME, command, entry, position};
@@ -20,6 +20,13 @@ fn random_commands(seed: u64, count: usize) -> Vec<(CommandKind, Bytes)> {
                 0..=4 => (CommandKind::Put, random.put().encode_to_vec().into()),
                 5 => (CommandKind::DeleteRange, random.delete().encode_to_vec().into()),
                 6..=9 => (CommandKind::Txn, random.txn(revision, 2).encode_to_vec().into()),
+                10 if random.one_in(2) => loop {
+                    // What depends on the entry it stands in is another matter.
+                    let (kind, request) = random.lease_command(1, |_| None);
+                    if matches!(kind, CommandKind::LeaseGrant | CommandKind::LeaseRevoke) {
+                        break (kind, request);
+                    }
+                },
                 10 => {
                     let revision = revision - random.below(20) as i64;
                     let request = CompactionRequest { revision, physical: false };
@@ -78,6 +85,13 @@ fn apply_one(
     batches.into_iter().flat_map(|batch| batch.outcomes).collect()
 }
 
+/// Every lease with its TTL and its keys.
+fn leases(fixture: &Fixture) -> Vec<(LeaseId, i64, Vec<Vec<u8>>)> {
+    let view = fixture.machine.reader().leases();
+    let keys = |id| view.keys(id).map(<[u8]>::to_vec).collect();
+    view.iter().map(|(id, lease)| (id, lease.ttl, keys(id))).collect()
+}
+
 #[test]
 fn the_same_commands_in_other_groups_give_the_same_outcomes_and_hash() {
     for seed in 0..seed_count(12) {
@@ -100,6 +114,9 @@ fn the_same_commands_in_other_groups_give_the_same_outcomes_and_hash() {
         });
         assert_eq!(hashes[0], hashes[1], "seed {seed}");
         assert_eq!(hashes[0], hashes[2], "seed {seed}");
+        let leases = [leases(&one), leases(&other), leases(&silent)];
+        assert_eq!(leases[0], leases[1], "seed {seed}");
+        assert_eq!(leases[0], leases[2], "seed {seed}");
     }
 }
 

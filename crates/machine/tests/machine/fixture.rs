@@ -8,13 +8,18 @@ use bytes::Bytes;
 use kvorum_disk::FaultyDisk;
 use kvorum_machine::{
     BATCH_FORMAT_VERSION, BackendKind, BatchOutcome, COMMAND_FORMAT_VERSION, CheckpointError,
-    CheckpointInfo, Checkpoints, KeptStores, LogExtent, Machine, OpenError, Opened, Origin,
-    Outcome, Payload, Pin, Progress, Refusal,
+    CheckpointInfo, Checkpoints, CommandError, KeptStores, LogExtent, Machine, OpenError, Opened,
+    Origin, Outcome, Payload, Pin, Progress, Refusal,
 };
 use kvorum_mvcc::{Maintainer, Options, View};
-use kvorum_proto::entry::{Batch, Command, CommandKind, Entry};
-use kvorum_proto::wire::{CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest};
-use kvorum_types::{Incarnation, MemberId, Position};
+use kvorum_proto::entry::{
+    Batch, Command, CommandKind, Entry, LeaseCheckpoint, LeaseCheckpoints, LeaseExpire, LeaseRef,
+};
+use kvorum_proto::wire::{
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
+    TxnRequest,
+};
+use kvorum_types::{Incarnation, LeaseId, MemberId, Position};
 use prost::Message;
 
 pub const ME: (MemberId, Incarnation) = (MemberId(0xa), Incarnation(1));
@@ -96,6 +101,7 @@ impl Fixture {
 
     /// Applies what the log holds beyond the state.
     pub fn replay(&mut self) {
+        replay_leases(&mut self.machine, &self.log, self.purged);
         let first = next_index(&self.machine);
         for index in first..self.log.len() {
             let payload = self.log[index].clone();
@@ -126,6 +132,52 @@ impl Fixture {
     pub fn put(&mut self, key: &str, value: &str) -> Outcome {
         let request = put(key, value);
         self.command(CommandKind::Put, request.encode_to_vec().into())
+    }
+
+    pub fn put_leased(&mut self, key: &str, value: &str, lease: i64) -> Outcome {
+        let request = PutRequest { lease, ..put(key, value) };
+        self.command(CommandKind::Put, request.encode_to_vec().into())
+    }
+
+    /// Grants a lease, and gives the index of the entry that does.
+    pub fn grant(&mut self, id: i64, ttl: i64) -> Result<u64, CommandError> {
+        let granted = self.log.len() as u64;
+        self.grant_reply(id, ttl).map(|_| granted)
+    }
+
+    pub fn grant_reply(&mut self, id: i64, ttl: i64) -> Outcome {
+        let request = LeaseGrantRequest { id, ttl };
+        self.command(CommandKind::LeaseGrant, request.encode_to_vec().into())
+    }
+
+    pub fn revoke(&mut self, id: i64) -> Outcome {
+        let request = LeaseRevokeRequest { id };
+        self.command(CommandKind::LeaseRevoke, request.encode_to_vec().into())
+    }
+
+    /// Revokes leases as the leader of a term that has seen them expire.
+    pub fn expire(&mut self, term: u64, leases: &[(i64, u64)]) -> Outcome {
+        let leases = leases.iter().map(|(id, granted)| LeaseRef { id: *id, granted: *granted });
+        let request = LeaseExpire { term, leases: leases.collect() };
+        self.command(CommandKind::LeaseExpire, request.encode_to_vec().into())
+    }
+
+    /// Notes what remains of a lease, as the leader of a term.
+    pub fn checkpoint_lease(&mut self, term: u64, lease: LeaseCheckpoint) -> Outcome {
+        let request = LeaseCheckpoints { term, leases: vec![lease] };
+        self.command(CommandKind::LeaseCheckpoint, request.encode_to_vec().into())
+    }
+
+    /// The term of the next entry.
+    pub fn term(&self) -> u64 {
+        position(self.log.len() as u64).term
+    }
+
+    /// The keys attached to a lease. None if there is no such lease.
+    pub fn keys_of(&self, id: i64) -> Option<Vec<String>> {
+        let view = self.machine.reader().leases();
+        view.get(LeaseId(id))?;
+        Some(view.keys(LeaseId(id)).map(|key| String::from_utf8_lossy(key).into()).collect())
     }
 
     pub fn delete(&mut self, key: &str, end: &str) -> Outcome {
@@ -167,6 +219,16 @@ impl Fixture {
         let pin = self.machine.pin().expect("something was applied");
         write_checkpoint(&self.checkpoints, pin)
     }
+}
+
+/// Applies the lease commands that a start asks for, none of which may have been purged.
+pub fn replay_leases(machine: &mut Machine, log: &[Payload], purged: Option<u64>) {
+    for index in machine.leases_behind().into_iter().flatten() {
+        assert!(purged < Some(index), "entry {index} is purged, up to {purged:?}");
+        let payload = log[index as usize].clone();
+        machine.replay_leases(position(index), payload).expect("the log applies");
+    }
+    assert_eq!(machine.leases_behind(), None);
 }
 
 pub fn write_checkpoint(

@@ -5,20 +5,23 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use kvorum_lease::Lease;
 use kvorum_machine::stream::Chunks;
 use kvorum_machine::{CommandError, Outcome, RangeError, Reply, range, txn, validate};
 use kvorum_proto::api::mvccpb;
-use kvorum_proto::entry::CommandKind;
+use kvorum_proto::entry::{CommandKind, LeaseCheckpoints, LeaseExpire};
 use kvorum_proto::wire::{
     CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse,
-    KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseHeader,
-    ResponseOp, TxnRequest, TxnResponse, compare::TargetUnion, request_op::Request,
-    response_op::Response,
+    KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp,
+    TxnRequest, TxnResponse, compare::TargetUnion, request_op::Request, response_op::Response,
 };
-use kvorum_types::KeyRange;
+use kvorum_types::{KeyRange, LeaseId, Position};
 use prost::Message;
 
-use crate::fixture::{Fixture, bytes, write_checkpoint};
+use crate::fixture::{Fixture, bytes, position, write_checkpoint};
+pub use crate::random::Random;
 
 type Map = BTreeMap<Vec<u8>, mvccpb::KeyValue>;
 
@@ -26,11 +29,12 @@ type Map = BTreeMap<Vec<u8>, mvccpb::KeyValue>;
 pub struct Model {
     maps: Vec<Map>,
     compacted: i64,
+    pub leases: BTreeMap<i64, Lease>,
 }
 
 impl Model {
     pub fn new() -> Model {
-        Model { maps: vec![Map::new()], compacted: -1 }
+        Model { maps: vec![Map::new()], compacted: -1, leases: BTreeMap::new() }
     }
 
     fn revision(&self) -> i64 {
@@ -54,6 +58,68 @@ impl Model {
             self.maps.push(map);
         }
         Ok(reply)
+    }
+
+    /// The keys attached to a lease, in order: those whose records say so.
+    pub fn keys(&self, lease: i64) -> Vec<Vec<u8>> {
+        let attached = self.latest().values().filter(|kv| kv.lease == lease);
+        attached.map(|kv| kv.key.to_vec()).collect()
+    }
+
+    pub fn lease_command(&mut self, kind: CommandKind, request: Bytes, at: Position) -> Outcome {
+        let header = |model: &Model| header(model.revision());
+        match kind {
+            CommandKind::LeaseGrant => {
+                let LeaseGrantRequest { id, ttl } = LeaseGrantRequest::decode(request).unwrap();
+                if id == 0 {
+                    return Err(CommandError::LeaseNotFound);
+                }
+                if ttl > 9_000_000_000 {
+                    return Err(CommandError::LeaseTtlTooLarge);
+                }
+                if self.leases.contains_key(&id) {
+                    return Err(CommandError::LeaseExists);
+                }
+                let lease = Lease { ttl: ttl.max(1), granted: at.index, remaining: 0 };
+                self.leases.insert(id, lease);
+                let (header, error) = (header(self), String::new());
+                Ok(Reply::LeaseGrant(LeaseGrantResponse { header, id, ttl: lease.ttl, error }))
+            }
+            CommandKind::LeaseRevoke => {
+                let id = LeaseRevokeRequest::decode(request).unwrap().id;
+                self.leases.remove(&id).ok_or(CommandError::LeaseNotFound)?;
+                self.delete_keys(id);
+                Ok(Reply::LeaseRevoke(LeaseRevokeResponse { header: header(self) }))
+            }
+            CommandKind::LeaseExpire => {
+                let request = LeaseExpire::decode(request).unwrap();
+                for of in request.leases.iter().filter(|_| request.term == at.term) {
+                    if self.leases.get(&of.id).is_some_and(|lease| lease.granted == of.granted) {
+                        self.leases.remove(&of.id);
+                        self.delete_keys(of.id);
+                    }
+                }
+                Ok(Reply::LeaseExpire)
+            }
+            _ => {
+                let request = LeaseCheckpoints::decode(request).unwrap();
+                for of in request.leases.iter().filter(|_| request.term == at.term) {
+                    let lease = self.leases.get_mut(&of.id);
+                    if let Some(lease) = lease.filter(|lease| lease.granted == of.granted) {
+                        lease.remaining = of.remaining.min(lease.ttl);
+                    }
+                }
+                Ok(Reply::LeaseCheckpoint)
+            }
+        }
+    }
+
+    fn delete_keys(&mut self, lease: i64) {
+        if !self.keys(lease).is_empty() {
+            let mut map = self.latest().clone();
+            map.retain(|_, kv| kv.lease != lease);
+            self.maps.push(map);
+        }
     }
 
     pub fn put(&mut self, request: &PutRequest) -> Outcome {
@@ -141,6 +207,9 @@ impl Model {
         if more {
             found.truncate(limit);
         }
+        if request.keys_only && target != 4 {
+            found.iter_mut().for_each(|kv| kv.lease = 0);
+        }
         let kvs = found.into_iter().map(|kv| wire_kv(kv, request.keys_only)).collect();
         Ok(RangeResponse { header, kvs, more, count })
     }
@@ -176,7 +245,7 @@ impl Run<'_> {
     }
 
     fn check_put(&self, request: &PutRequest) -> Result<(), CommandError> {
-        if request.lease != 0 {
+        if request.lease != 0 && !self.model.leases.contains_key(&request.lease) {
             return Err(CommandError::LeaseNotFound);
         }
         let keeps = request.ignore_value || request.ignore_lease;
@@ -196,8 +265,10 @@ impl Run<'_> {
         };
         let kept = old.as_ref().filter(|_| request.ignore_value);
         let value = kept.map_or(request.value.clone(), |old| old.value.clone());
+        let kept = old.as_ref().filter(|_| request.ignore_lease);
+        let lease = kept.map_or(request.lease, |old| old.lease);
         let key = request.key.clone();
-        let kv = mvccpb::KeyValue { key, create_revision, mod_revision, version, value, lease: 0 };
+        let kv = mvccpb::KeyValue { key, create_revision, mod_revision, version, value, lease };
         self.map.insert(request.key.to_vec(), kv);
         let prev_kv = old.filter(|_| request.prev_kv).map(|old| wire_kv(old, false));
         PutResponse { header: header(mod_revision), prev_kv }
@@ -251,7 +322,8 @@ impl Run<'_> {
                     Response::ResponseRange(self.model.range_in(range, &self.map, now)?)
                 }
                 Request::RequestPut(put) => {
-                    if put.ignore_value && !self.map.contains_key(&put.key[..]) {
+                    let keeps = put.ignore_value || put.ignore_lease;
+                    if keeps && !self.map.contains_key(&put.key[..]) {
                         return Err(CommandError::KeyNotFound);
                     }
                     Response::ResponsePut(self.put(put))
@@ -284,7 +356,7 @@ fn holds(compare: &Compare, map: &Map) -> bool {
     }
 }
 
-fn in_range(map: &Map, key: &bytes::Bytes, range_end: &bytes::Bytes) -> Vec<mvccpb::KeyValue> {
+fn in_range(map: &Map, key: &Bytes, range_end: &Bytes) -> Vec<mvccpb::KeyValue> {
     let keys = KeyRange::from_wire(key.clone(), range_end.clone());
     map.values().filter(|kv| keys.contains(&kv.key)).cloned().collect()
 }
@@ -300,121 +372,6 @@ fn wire_kv(mut kv: mvccpb::KeyValue, drops_value: bool) -> KeyValue {
     KeyValue::from_encoded(kv.encode_to_vec().into()).unwrap()
 }
 
-/// The SplitMix64 generator.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    pub fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-
-    fn key(&mut self) -> String {
-        ["a", "b", "c", "ca", "d", "e"][self.below(6) as usize].to_owned()
-    }
-
-    fn end(&mut self) -> String {
-        ["", "", "b", "cb", "f", "\0"][self.below(6) as usize].to_owned()
-    }
-
-    fn near(&mut self, revision: i64) -> i64 {
-        match self.below(4) {
-            0 | 1 => 0,
-            2 => revision - self.below(12) as i64,
-            _ => revision + self.below(3) as i64 - 1,
-        }
-    }
-
-    pub fn put(&mut self) -> PutRequest {
-        let ignore_value = self.one_in(6);
-        let value = if ignore_value { String::new() } else { self.below(5).to_string() };
-        PutRequest {
-            key: bytes(&self.key()),
-            value: bytes(&value),
-            lease: i64::from(self.one_in(40)),
-            prev_kv: self.one_in(3),
-            ignore_value,
-            ignore_lease: false,
-        }
-    }
-
-    pub fn delete(&mut self) -> DeleteRangeRequest {
-        let (key, range_end) = (bytes(&self.key()), bytes(&self.end()));
-        DeleteRangeRequest { key, range_end, prev_kv: self.one_in(2) }
-    }
-
-    pub fn range(&mut self, revision: i64) -> RangeRequest {
-        let mut request = RangeRequest {
-            key: bytes(&self.key()),
-            range_end: bytes(&self.end()),
-            limit: self.below(6) as i64 - 1,
-            revision: self.near(revision),
-            keys_only: self.one_in(4),
-            count_only: self.one_in(8),
-            ..RangeRequest::default()
-        };
-        if self.one_in(2) {
-            (request.sort_order, request.sort_target) =
-                (self.below(3) as i32, self.below(5) as i32);
-        }
-        if self.one_in(4) {
-            request.min_mod_revision = self.near(revision);
-            request.max_create_revision = self.near(revision);
-        }
-        request
-    }
-
-    pub fn txn(&mut self, revision: i64, depth: u64) -> TxnRequest {
-        let mut request = TxnRequest::default();
-        for _ in 0..self.below(3) {
-            request.compare.push(self.compare(revision));
-        }
-        for _ in 0..self.below(4) {
-            request.success.push(self.operation(revision, depth));
-        }
-        for _ in 0..self.below(3) {
-            request.failure.push(self.operation(revision, depth));
-        }
-        request
-    }
-
-    fn operation(&mut self, revision: i64, depth: u64) -> RequestOp {
-        let request = match self.below(8) {
-            0..=2 => Request::RequestPut(self.put()),
-            3 => Request::RequestDeleteRange(self.delete()),
-            4 | 5 if depth > 0 => Request::RequestTxn(self.txn(revision, depth - 1)),
-            _ => Request::RequestRange(self.range(revision)),
-        };
-        RequestOp { request: Some(request) }
-    }
-
-    fn compare(&mut self, revision: i64) -> Compare {
-        let target = self.below(5) as i32;
-        let given = self.near(revision);
-        let target_union = match target {
-            0 => TargetUnion::Version(self.below(3) as i64),
-            1 => TargetUnion::CreateRevision(given),
-            2 => TargetUnion::ModRevision(given),
-            3 => TargetUnion::Value(bytes(&self.below(5).to_string())),
-            _ => TargetUnion::Lease(self.below(2) as i64),
-        };
-        Compare {
-            result: self.below(4) as i32,
-            target,
-            key: bytes(&self.key()),
-            range_end: bytes(&self.end()),
-            target_union: Some(target_union),
-        }
-    }
-}
-
 /// Runs one seed: random commands and reads on machine and model, with maintenance, checkpoints and restarts between.
 fn drive(seed: u64, steps: usize) {
     let mut random = Random(seed);
@@ -422,7 +379,7 @@ fn drive(seed: u64, steps: usize) {
     for step in 0..steps {
         let revision = model.revision();
         let place = format!("seed {seed}, step {step}");
-        let (found, wanted) = match random.below(10) {
+        let (found, wanted) = match random.below(12) {
             0..=3 => {
                 let request = random.put();
                 let found = fixture.command(CommandKind::Put, request.encode_to_vec().into());
@@ -438,6 +395,13 @@ fn drive(seed: u64, steps: usize) {
                 let request = random.txn(revision, 2);
                 (fixture.txn(&request), model.txn(&request))
             }
+            9..=10 => {
+                let at = position(fixture.log.len() as u64);
+                let granted = |id| model.leases.get(&id).map(|lease| lease.granted);
+                let (kind, request) = random.lease_command(at.term, granted);
+                let found = fixture.command(kind, request.clone());
+                (found, model.lease_command(kind, request, at))
+            }
             _ => {
                 let revision = random.near(revision - 3);
                 let request = CompactionRequest { revision, physical: false };
@@ -447,6 +411,7 @@ fn drive(seed: u64, steps: usize) {
             }
         };
         assert_eq!(found, wanted, "{place}");
+        compare_leases(&fixture, &model, &place);
         for _ in 0..3 {
             compare_reads(&fixture, &model, &mut random, &place);
         }
@@ -463,7 +428,20 @@ fn drive(seed: u64, steps: usize) {
             }
             _ => {}
         }
+        compare_leases(&fixture, &model, &place);
     }
+}
+
+fn compare_leases(fixture: &Fixture, model: &Model, place: &str) {
+    let view = fixture.machine.reader().leases();
+    let wanted = model.leases.iter().map(|(id, lease)| (LeaseId(*id), *lease));
+    assert!(view.iter().eq(wanted), "{place}: {:?}", model.leases);
+    for id in model.leases.keys() {
+        let keys: Vec<_> = view.keys(LeaseId(*id)).map(<[u8]>::to_vec).collect();
+        assert_eq!(keys, model.keys(*id), "{place}: lease {id}");
+    }
+    let attached = model.latest().values().filter(|kv| kv.lease != 0).count();
+    assert_eq!(view.key_count(), attached, "{place}");
 }
 
 fn compare_reads(fixture: &Fixture, model: &Model, random: &mut Random, place: &str) {
@@ -483,7 +461,8 @@ fn compare_reads(fixture: &Fixture, model: &Model, random: &mut Random, place: &
     let request = random.txn(model.revision(), 0);
     if txn::is_read_only(&request) && validate::txn(&request, 128).is_ok() {
         let found = txn::read_only(&view, &request).map(Reply::Txn);
-        let mut model = Model { maps: model.maps.clone(), compacted: model.compacted };
+        let leases = model.leases.clone();
+        let mut model = Model { maps: model.maps.clone(), compacted: model.compacted, leases };
         let wanted = model.txn(&request);
         assert_eq!(
             found.as_ref().map_err(kind),

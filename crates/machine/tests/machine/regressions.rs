@@ -240,7 +240,7 @@ fn an_entry_this_version_does_not_know_stops_the_machine_with_nothing_of_it_appl
     let newer = Command { format_version: COMMAND_FORMAT_VERSION + 1, ..put() };
     let versionless = Command { format_version: 0, ..put() };
     let unknown = [
-        entry(vec![batch(vec![put(), of_kind(6)], BATCH_FORMAT_VERSION)]),
+        entry(vec![batch(vec![put(), of_kind(10)], BATCH_FORMAT_VERSION)]),
         entry(vec![batch(vec![put(), of_kind(0)], BATCH_FORMAT_VERSION)]),
         entry(vec![batch(vec![put(), newer], BATCH_FORMAT_VERSION)]),
         entry(vec![batch(vec![put(), versionless], BATCH_FORMAT_VERSION)]),
@@ -294,10 +294,15 @@ fn whatever_bytes_a_request_has_apply_gives_an_outcome() {
         CommandKind::Txn,
         CommandKind::Compaction,
         CommandKind::MemberAttributes,
+        CommandKind::LeaseGrant,
+        CommandKind::LeaseRevoke,
+        CommandKind::LeaseExpire,
+        CommandKind::LeaseCheckpoint,
     ];
-    for _ in 0..3000 {
-        let kind = kinds[random.below(5) as usize];
-        let mut request = match random.below(3) {
+    for _ in 0..5000 {
+        let kind = kinds[random.below(kinds.len() as u64) as usize];
+        let mut request = match random.below(4) {
+            3 => random.lease_command(1, |_| None).1.to_vec(),
             0 => random.txn(5, 2).encode_to_vec(),
             1 => random.put().encode_to_vec(),
             _ => vec![0; random.below(40) as usize],

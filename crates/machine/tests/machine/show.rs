@@ -14,6 +14,12 @@ pub fn outcome(outcome: &Outcome) -> String {
         Ok(Reply::DeleteRange(response)) => delete_range(response),
         Ok(Reply::Txn(response)) => txn(response),
         Ok(Reply::Compaction(response)) => format!("compacted, {}\n", header(&response.header)),
+        Ok(Reply::LeaseGrant(response)) => {
+            let header = header(&response.header);
+            format!("granted {} for {} s, {header}\n", response.id, response.ttl)
+        }
+        Ok(Reply::LeaseRevoke(response)) => format!("revoked, {}\n", header(&response.header)),
+        Ok(Reply::LeaseExpire | Reply::LeaseCheckpoint) => "noted\n".to_owned(),
         Ok(Reply::MemberAttributes) => "noted\n".to_owned(),
         Err(error) => command_error(error),
     }

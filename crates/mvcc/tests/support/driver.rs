@@ -197,7 +197,8 @@ impl Driver {
         }
         self.pinned.clear();
         self.opened = None;
-        let Opened { store, maintainer, meta: found } = self.kept.open(self.options.clone());
+        let Opened { store, maintainer, meta: found, leased } =
+            self.kept.open(self.options.clone());
         let index = found.as_ref().map_or(0, |meta| meta.index);
         if let Some(found) = found {
             assert_eq!(found.bytes, meta(index));
@@ -210,6 +211,7 @@ impl Driver {
         (self.index, self.durable_index) = (index, index);
         self.opened = Some((store, maintainer));
         assert_eq!(self.store().revision(), self.model.revision);
+        assert_eq!(leased, self.model.leased());
         self.check_published();
     }
 
@@ -227,6 +229,7 @@ impl Driver {
         }
         let (revision, compacted) = (view.revision(), view.compact_revision());
         let mut fresh = restore.finish(revision, compacted, self.index, meta(self.index)).unwrap();
+        assert_eq!(fresh.leased, model.leased());
         settle(&mut fresh.maintainer);
         check(&fresh.store.reader().view(), &model, &mut self.random, self.key_count);
         check_history(&fresh.store.reader().view(), &model, &mut self.random);

@@ -1,6 +1,6 @@
 //! The store as one would write it if nothing had to be fast: a list of all changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use kvorum_types::{KeyRange, Revision};
@@ -52,6 +52,12 @@ impl Model {
     pub fn range(&self, range: &KeyRange, at: i64) -> Vec<KeyValue> {
         let newest = self.newest(range, at).into_values();
         newest.filter(|stored| !stored.is_tombstone).map(|stored| stored.kv.clone()).collect()
+    }
+
+    /// The live keys that name a lease.
+    pub fn leased(&self) -> HashMap<Bytes, i64> {
+        let live = self.range(&KeyRange::all(), self.revision).into_iter();
+        live.filter(|kv| kv.lease != 0).map(|kv| (kv.key, kv.lease)).collect()
     }
 
     pub fn put(&mut self, revision: Revision, key: Bytes, value: Bytes, lease: i64) {

@@ -19,7 +19,8 @@ pub use generated::{
 pub use key_value::KeyValue;
 
 pub use crate::api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, PutRequest, RangeRequest,
+    CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, RangeRequest,
     RequestOp, ResponseHeader, TxnRequest, WatchCancelRequest, WatchCreateRequest,
     WatchProgressRequest, WatchRequest, compare, range_request, request_op, watch_create_request,
     watch_request,

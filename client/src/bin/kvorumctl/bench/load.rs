@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::keep_alive::Renewer;
 use super::plan::Plan;
 use super::recorder::Recorder;
 use super::transport::{Lane, Sender};
@@ -70,7 +71,7 @@ impl Pace {
     ///
     /// At a limited rate each operation has its time. One that comes late because all clients were busy counts from the
     /// time it was due: its wait is part of what a user would have seen.
-    async fn next(&self) -> Option<Instant> {
+    pub async fn next(&self) -> Option<Instant> {
         let number = self.begun.get();
         let now = Instant::now();
         match self.end {
@@ -106,6 +107,7 @@ pub struct Load<'a> {
 impl Load<'_> {
     /// Runs to the end; operations that have begun are waited for.
     pub async fn run(self, pace: Rc<Pace>, recorder: Rc<RefCell<Recorder>>) {
+        let is_streamed = self.work.is_streamed();
         let work = Rc::new(RefCell::new(self.work));
         let mut clients = JoinSet::new();
         for number in 0..self.clients {
@@ -116,19 +118,23 @@ impl Load<'_> {
                 recorder: recorder.clone(),
                 timeout: self.timeout,
             };
-            clients.spawn_local(client.run());
+            if is_streamed {
+                clients.spawn_local(Renewer::of(client).run());
+            } else {
+                clients.spawn_local(client.run());
+            }
         }
         while clients.join_next().await.is_some() {}
     }
 }
 
 /// Sends a request, waits for the answer, and again.
-struct Client {
-    lane: Rc<Lane>,
-    work: Rc<RefCell<Work>>,
-    pace: Rc<Pace>,
-    recorder: Rc<RefCell<Recorder>>,
-    timeout: Duration,
+pub struct Client {
+    pub lane: Rc<Lane>,
+    pub work: Rc<RefCell<Work>>,
+    pub pace: Rc<Pace>,
+    pub recorder: Rc<RefCell<Recorder>>,
+    pub timeout: Duration,
 }
 
 impl Client {
@@ -141,7 +147,7 @@ impl Client {
     }
 
     /// A connection to send on. Failing to get one is a failed operation.
-    async fn connected(&self, sender: Option<Sender>) -> Option<Sender> {
+    pub async fn connected(&self, sender: Option<Sender>) -> Option<Sender> {
         if sender.is_some() {
             return sender;
         }

@@ -14,11 +14,13 @@
 //! | `work` | the request that comes next |
 //! | `transport` | gRPC calls over h2 |
 //! | `load` | clients, pace and end of a run |
+//! | `keep_alive` | clients that renew leases, each on a stream of its own |
 //! | `recorder` | latencies, errors, pauses |
 //! | `process` | processor time and memory of a process |
 //! | `report` | what is printed |
 //! | `watch` | the same for watches: how soon and how well events arrive |
 
+mod keep_alive;
 mod keys;
 mod load;
 mod plan;
@@ -44,6 +46,7 @@ use process::Meter;
 use recorder::Recorder;
 use report::Report;
 use transport::Lane;
+use work::Work;
 
 pub use plan::command;
 
@@ -83,6 +86,10 @@ async fn measure(
     if plan.fill {
         fill(plan, timeout, &lanes, format).await?;
     }
+    if plan.kind == Kind::KeepAlive {
+        prepare(plan.granting(), "grant", plan, timeout, &lanes, format).await?;
+        prepare(plan.attaching(), "put", plan, timeout, &lanes, format).await?;
+    }
     let load = || Load { work: plan.work(), clients: plan.clients, timeout, lanes: &lanes };
     if !plan.warm_up.is_zero() {
         run_phase(load(), Pace::lasting(plan.warm_up, plan.rate), "warm up", format).await;
@@ -109,11 +116,22 @@ async fn fill(
     lanes: &[Rc<Lane>],
     format: report::Format,
 ) -> Result<(), Failure> {
-    let (work, operations) = plan.filling();
+    prepare(plan.filling(), "fill", plan, timeout, lanes, format).await
+}
+
+/// Does what must be done before anything is measured: so much work.
+async fn prepare(
+    (work, operations): (Work, u64),
+    name: &'static str,
+    plan: &Plan,
+    timeout: Duration,
+    lanes: &[Rc<Lane>],
+    format: report::Format,
+) -> Result<(), Failure> {
     let load = Load { work, clients: plan.clients, timeout, lanes };
-    let recorder = run_phase(load, Pace::counting(operations), "fill", format).await;
+    let recorder = run_phase(load, Pace::counting(operations), name, format).await;
     match recorder.borrow().any_error() {
-        Some(error) => Err(Failure::new(ERROR, format!("filling the key space failed: {error}"))),
+        Some(error) => Err(Failure::new(ERROR, format!("{name} before the run failed: {error}"))),
         None => Ok(()),
     }
 }

@@ -22,6 +22,9 @@ const READ_PERCENT: u64 = 50;
 const WATCHERS: u64 = 100;
 const STREAMS: u64 = 1;
 const PREFIX: &str = "bench/";
+/// Seconds: no lease shall end during a run.
+const LEASE_TTL: u64 = 3600;
+const LEASES: u64 = 10_000;
 
 /// Keys written in one transaction when the key space is filled: below every server's limit.
 const FILL_OPERATIONS: usize = 100;
@@ -46,6 +49,10 @@ pub enum Kind {
     Mixed,
     /// Puts, and watchers who are told of them.
     Watch,
+    /// Leases granted.
+    Grant,
+    /// Leases renewed, on streams.
+    KeepAlive,
 }
 
 impl Kind {
@@ -57,11 +64,12 @@ impl Kind {
             "range" => Kind::Range,
             "list" => Kind::List,
             "watch" => Kind::Watch,
+            "lease" => Kind::Grant,
             _ => Kind::Mixed,
         }
     }
 
-    /// The name of the subcommand.
+    /// What it is called in reports.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Put => "put",
@@ -70,6 +78,8 @@ impl Kind {
             Kind::List => "list",
             Kind::Mixed => "mixed",
             Kind::Watch => "watch",
+            Kind::Grant => "grant",
+            Kind::KeepAlive => "keep-alive",
         }
     }
 }
@@ -102,6 +112,20 @@ pub struct Plan {
     pub read_percent: u64,
     pub list: ListOptions,
     pub watch: WatchPlan,
+    pub leases: LeasePlan,
+}
+
+/// The leases that are granted, or granted first and then renewed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeasePlan {
+    /// Seconds.
+    pub ttl: i64,
+    /// How many are renewed.
+    pub count: u64,
+    /// Keys put for each of them.
+    pub keys_each: u64,
+    /// The ids of those that are renewed begin here, and are new for each run.
+    pub first_id: i64,
 }
 
 /// Who watches, and where.
@@ -151,6 +175,15 @@ pub fn command() -> Command {
                 "connections, shared by the streams, spread over the endpoints (1)",
             ))
             .arg(flags::text("put-prefix", "what written keys begin with, if not the prefix")),
+        Command::new("lease")
+            .about("Grants leases, or renews them")
+            .arg(flags::integer("ttl", "seconds of a lease (3600)"))
+            .arg(flags::switch(
+                "keep-alive",
+                "first grant leases, then measure how fast they are renewed; each client has a stream",
+            ))
+            .arg(flags::integer("leases", "with --keep-alive: leases to renew (10000)"))
+            .arg(flags::integer("keys", "with --keep-alive: keys put for each of these leases (0)")),
     ];
     Command::new("bench")
         .about("Measures how fast servers are, and what it costs them")
@@ -188,20 +221,25 @@ impl Plan {
     /// Reads the flags of the subcommand called `kind`.
     pub fn read(kind: &str, matches: &ArgMatches) -> Result<Plan, Failure> {
         let given = Given { matches };
+        let kind = match Kind::of(kind) {
+            Kind::Grant if given.is_on("keep-alive") => Kind::KeepAlive,
+            kind => kind,
+        };
         let clients = given.positive("clients", CLIENTS)?.min(CLIENTS_MAX);
         let read_percent = given.number("read-percent", READ_PERCENT)?;
         if read_percent > 100 {
             return Err(bad("--read-percent must not be above 100".into()));
         }
         let value_bytes = size("val-size", given.number("val-size", VALUE_BYTES)?)?;
-        if Kind::of(kind) == Kind::Watch && value_bytes < MARK_BYTES {
+        if kind == Kind::Watch && value_bytes < MARK_BYTES {
             return Err(bad(format!("--val-size must be at least {MARK_BYTES}")));
         }
         Ok(Plan {
-            kind: Kind::of(kind),
+            kind,
             clients: size("clients", clients)?,
             connections: size("conns", given.positive("conns", CONNECTIONS)?.min(clients))?,
             watch: given.watch()?,
+            leases: given.leases()?,
             keys: given.keys()?,
             value_bytes,
             total: given.positive("total", TOTAL)?,
@@ -235,7 +273,27 @@ impl Plan {
             Kind::Mixed => {
                 Work::mixed(keys, values, self.seed, self.serializable, self.read_percent)
             }
+            Kind::Grant => Work::Grant { ttl: self.leases.ttl, next_id: None },
+            Kind::KeepAlive => Work::KeepAlive {
+                first_id: self.leases.first_id,
+                count: self.leases.count,
+                sent: 0,
+            },
         }
+    }
+
+    /// The work of granting the leases that are to be renewed, and how many operations it takes.
+    pub fn granting(&self) -> (Work, u64) {
+        let LeasePlan { ttl, count, first_id, .. } = self.leases;
+        (Work::Grant { ttl, next_id: Some(first_id) }, count)
+    }
+
+    /// The work of putting these leases' keys, and how many operations it takes.
+    pub fn attaching(&self) -> (Work, u64) {
+        let LeasePlan { count, keys_each, first_id, .. } = self.leases;
+        let values = Values::new(self.value_bytes, self.seed);
+        let prefix = self.keys.prefix().to_string();
+        (Work::Attach { prefix, values, first_id, keys_each, sent: 0 }, count * keys_each)
     }
 
     /// The work of writing every key once, and how many operations it takes.
@@ -295,6 +353,16 @@ impl Given<'_> {
             streams: size("streams", streams)?,
             connections: size("watch-conns", connections)?,
             puts_are_watched: self.put_prefix().starts_with(self.prefix()),
+        })
+    }
+
+    fn leases(&self) -> Result<LeasePlan, Failure> {
+        let ttl = self.positive("ttl", LEASE_TTL)?;
+        Ok(LeasePlan {
+            ttl: i64::try_from(ttl).map_err(|_| bad("--ttl is too large".into()))?,
+            count: self.positive("leases", LEASES)?.min(CLIENTS_MAX),
+            keys_each: self.number("keys", 0)?.min(CLIENTS_MAX),
+            first_id: i64::from(rand::random::<u32>() >> 1) << 32,
         })
     }
 
@@ -405,6 +473,16 @@ mod tests {
         assert!(watch(&["--put-prefix=bench/a/"]).puts_are_watched);
         assert!(!watch(&["--put-prefix=other/"]).puts_are_watched);
         assert_eq!(watch(&["--watchers=0"]).watchers, 0);
+    }
+
+    #[test]
+    fn leases_are_granted_or_renewed() {
+        let grant = plan(&["lease", "--ttl=5"]).unwrap();
+        assert_eq!((grant.kind, grant.leases.ttl, grant.kind.name()), (Kind::Grant, 5, "grant"));
+        let renew = plan(&["lease", "--keep-alive", "--leases=7", "--keys=3"]).unwrap();
+        assert_eq!((renew.kind, renew.kind.name()), (Kind::KeepAlive, "keep-alive"));
+        assert_eq!((renew.granting().1, renew.attaching().1, renew.leases.ttl), (7, 21, 3600));
+        assert!(renew.leases.first_id >= 0 && grant.leases.count == 10_000);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::load::Pace;
-use super::plan::Plan;
+use super::plan::{Kind, Plan};
 use super::process::Usage;
 use super::recorder::{Latency, Recorder};
 use crate::failure::{BAD_FEATURE, Failure};
@@ -70,16 +70,14 @@ impl Report {
             writeln!(out, "{name:<9}{text}").expect("a String takes it");
         };
         line(
-            plan.kind.name(),
+            &format!("{} ", plan.kind.name()),
             format!(
-                "{} operations in {}, {} clients, {} connections, {} keys of {} B, values of {} B",
+                "{} operations in {}, {} clients, {} connections, {}",
                 self.succeeded(),
                 duration::format(rounded(self.elapsed, Duration::from_millis(1))),
                 plan.clients,
                 plan.connections,
-                plan.keys.count(),
-                plan.keys.key_bytes(),
-                plan.value_bytes,
+                self.things_text(),
             ),
         );
         line("rate", format!("{:.1}/s", self.rate()));
@@ -106,6 +104,23 @@ impl Report {
             line("servers", self.servers_text());
         }
         out
+    }
+
+    /// What the operations were about.
+    fn things_text(&self) -> String {
+        let Plan { kind, keys, value_bytes, leases, .. } = &self.plan;
+        match kind {
+            Kind::Grant => format!("leases of {} s", leases.ttl),
+            Kind::KeepAlive => format!(
+                "{} leases of {} s with {} keys each",
+                leases.count, leases.ttl, leases.keys_each
+            ),
+            _ => format!(
+                "{} keys of {} B, values of {value_bytes} B",
+                keys.count(),
+                keys.key_bytes()
+            ),
+        }
     }
 
     fn servers_text(&self) -> String {
@@ -146,6 +161,7 @@ impl Report {
             .always("key_bytes", &plan.keys.key_bytes().to_string())
             .always("value_bytes", &plan.value_bytes.to_string())
             .always("key_count", &plan.keys.count().to_string())
+            .object("leases", self.leases_json())
             .always("seconds", &format!("{:.6}", self.elapsed.as_secs_f64()))
             .always("operations", &self.succeeded().to_string())
             .always("rate", &format!("{:.1}", self.rate()))
@@ -161,6 +177,20 @@ impl Report {
             .object("client", Some(cpu_json(self.micros_each(self.usage.own), self.usage.own)))
             .object("servers", self.servers_json())
             .finish()
+    }
+
+    fn leases_json(&self) -> Option<Object> {
+        let Plan { kind, leases, .. } = &self.plan;
+        let ttl = || Object::new().always("ttl", &leases.ttl.to_string());
+        match kind {
+            Kind::Grant => Some(ttl()),
+            Kind::KeepAlive => Some(
+                ttl()
+                    .always("count", &leases.count.to_string())
+                    .always("keys_each", &leases.keys_each.to_string()),
+            ),
+            _ => None,
+        }
     }
 
     fn servers_json(&self) -> Option<Object> {

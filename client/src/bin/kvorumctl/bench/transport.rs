@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
@@ -17,6 +17,9 @@ use super::work::{Call, Method};
 const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// The same for one answer.
 const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Bytes in front of a gRPC message: whether it is compressed, and its length.
+const HEAD_BYTES: usize = 5;
 
 /// One connection, made again when it breaks: to the next endpoint, so that a lost member does not stop its clients.
 pub struct Lane {
@@ -41,8 +44,15 @@ struct Target {
     uris: Vec<Uri>,
 }
 
-const METHODS: [Method; 5] =
-    [Method::Put, Method::Txn, Method::Range, Method::RangeStream, Method::Watch];
+const METHODS: [Method; 7] = [
+    Method::Put,
+    Method::Txn,
+    Method::Range,
+    Method::RangeStream,
+    Method::Watch,
+    Method::Grant,
+    Method::KeepAlive,
+];
 
 /// A client's share of a lane.
 pub struct Sender {
@@ -138,6 +148,18 @@ impl Lane {
     }
 }
 
+/// Takes a whole message out of what was received on a stream, if there is one.
+pub fn next_message(received: &mut BytesMut) -> Option<Bytes> {
+    let mut head = received.get(..HEAD_BYTES)?;
+    head.advance(1);
+    let bytes = usize::try_from(head.get_u32()).ok()?;
+    if received.len() - HEAD_BYTES < bytes {
+        return None;
+    }
+    received.advance(HEAD_BYTES);
+    Some(received.split_to(bytes).freeze())
+}
+
 /// Reads an answer to its end and drops it.
 async fn read_all(body: &mut RecvStream) -> Result<u64, h2::Error> {
     let mut bytes = 0;
@@ -211,5 +233,25 @@ impl std::fmt::Display for CallError {
             CallError::Refused(text) => f.write_str(text),
             CallError::Broken(error) => write!(f, "connection: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::next_message;
+
+    #[test]
+    fn messages_are_cut_out_of_whatever_arrives() {
+        let bytes = b"\0\0\0\0\x02ab\0\0\0\0\0\0\0\0\0\x01c";
+        let mut received = BytesMut::new();
+        let mut messages = Vec::new();
+        for byte in bytes {
+            received.extend_from_slice(&[*byte]);
+            messages.extend(next_message(&mut received));
+        }
+        assert_eq!(messages, ["ab", "", "c"]);
+        assert!(received.is_empty());
     }
 }

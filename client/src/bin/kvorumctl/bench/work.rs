@@ -7,7 +7,10 @@ use std::time::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_client::api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kvorum_client::api::etcdserverpb::request_op::Request;
-use kvorum_client::api::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use kvorum_client::api::etcdserverpb::{
+    Compare, LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, RequestOp,
+    TxnRequest,
+};
 use kvorum_client::prefix_end;
 use prost::Message;
 
@@ -22,6 +25,8 @@ pub enum Method {
     Range,
     RangeStream,
     Watch,
+    Grant,
+    KeepAlive,
 }
 
 impl Method {
@@ -33,6 +38,8 @@ impl Method {
             Method::Range => "/etcdserverpb.KV/Range",
             Method::RangeStream => "/etcdserverpb.KV/RangeStream",
             Method::Watch => "/etcdserverpb.Watch/Watch",
+            Method::Grant => "/etcdserverpb.Lease/LeaseGrant",
+            Method::KeepAlive => "/etcdserverpb.Lease/LeaseKeepAlive",
         }
     }
 
@@ -43,6 +50,8 @@ impl Method {
             Method::Txn => "txn",
             Method::Range | Method::RangeStream => "range",
             Method::Watch => "watch",
+            Method::Grant => "grant",
+            Method::KeepAlive => "keep-alive",
         }
     }
 }
@@ -114,9 +123,33 @@ pub enum Work {
         values: Values,
         ledger: Rc<RefCell<Ledger>>,
     },
+    /// New leases: with ids that count up, or that the server chooses.
+    Grant {
+        ttl: i64,
+        next_id: Option<i64>,
+    },
+    /// Keys of leases, so many for each.
+    Attach {
+        prefix: String,
+        values: Values,
+        first_id: i64,
+        keys_each: u64,
+        sent: u64,
+    },
+    /// Renewals of so many leases in turn.
+    KeepAlive {
+        first_id: i64,
+        count: u64,
+        sent: u64,
+    },
 }
 
 impl Work {
+    /// Whether each client sends its requests on one stream.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self, Work::KeepAlive { .. })
+    }
+
     pub fn put(keys: KeySpace, values: Values, seed: u64) -> Work {
         Work::Put { keys: Chooser::new(keys, seed), values }
     }
@@ -186,8 +219,33 @@ impl Work {
                 let request = PutRequest { key: keys.next(), value, ..Default::default() };
                 Call { put: Some(number), ..Call::new(Method::Put, &request) }
             }
+            Work::Grant { ttl, next_id } => {
+                let id = next_id.unwrap_or(0);
+                *next_id = next_id.map(|id| id + 1);
+                Call::new(Method::Grant, &LeaseGrantRequest { ttl: *ttl, id })
+            }
+            Work::Attach { prefix, values, first_id, keys_each, sent } => {
+                let request = PutRequest {
+                    key: format!("{prefix}{sent:010}").into(),
+                    value: values.next(),
+                    lease: nth(*first_id, *sent / (*keys_each).max(1)),
+                    ..Default::default()
+                };
+                *sent += 1;
+                Call::new(Method::Put, &request)
+            }
+            Work::KeepAlive { first_id, count, sent } => {
+                let id = nth(*first_id, *sent % *count);
+                *sent += 1;
+                Call::new(Method::KeepAlive, &LeaseKeepAliveRequest { id })
+            }
         }
     }
+}
+
+/// The id of a lease of the run.
+fn nth(first_id: i64, number: u64) -> i64 {
+    first_id.saturating_add_unsigned(number)
 }
 
 fn put(keys: &mut Chooser, values: &mut Values) -> Call {
@@ -231,7 +289,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use kvorum_client::api::etcdserverpb::request_op::Request;
-    use kvorum_client::api::etcdserverpb::{PutRequest, RangeRequest, TxnRequest};
+    use kvorum_client::api::etcdserverpb::{
+        LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, TxnRequest,
+    };
     use prost::Message;
 
     use super::{Call, KeySpace, ListOptions, Method, Values, Work};
@@ -286,6 +346,28 @@ mod tests {
         assert_eq!((request.limit, call.method), (5, Method::Range));
         let options = ListOptions { stream: true, ..Default::default() };
         assert_eq!(Work::list(&keys(), false, options).next().method, Method::RangeStream);
+    }
+
+    #[test]
+    fn leases_are_granted_given_keys_and_renewed_in_turn() {
+        let mut grants = Work::Grant { ttl: 9, next_id: Some(100) };
+        let ids = [(); 3].map(|()| message::<LeaseGrantRequest>(&grants.next()).id);
+        assert_eq!(ids, [100, 101, 102]);
+        let chosen = Work::Grant { ttl: 9, next_id: None }.next();
+        assert_eq!(message::<LeaseGrantRequest>(&chosen), LeaseGrantRequest { ttl: 9, id: 0 });
+        let mut puts = Work::Attach {
+            prefix: "k/".into(),
+            values: Values::new(1, 1),
+            first_id: 100,
+            keys_each: 2,
+            sent: 0,
+        };
+        let leases = [(); 4].map(|()| message::<PutRequest>(&puts.next()).lease);
+        assert_eq!(leases, [100, 100, 101, 101]);
+        let mut renewals = Work::KeepAlive { first_id: 100, count: 2, sent: 0 };
+        assert!(renewals.is_streamed() && !grants.is_streamed());
+        let ids = [(); 3].map(|()| message::<LeaseKeepAliveRequest>(&renewals.next()).id);
+        assert_eq!(ids, [100, 101, 100]);
     }
 
     #[test]

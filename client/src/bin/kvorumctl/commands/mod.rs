@@ -1,12 +1,17 @@
 //! One file a command: its flags, its arguments, and what it does.
 
+mod child;
 mod compaction;
 mod completion;
 mod del;
+mod elect;
 mod endpoint;
 pub mod get;
+mod lease;
+mod lock;
 mod member;
 mod put;
+mod signals;
 mod txn;
 mod version;
 mod watch;
@@ -32,6 +37,9 @@ pub fn all() -> Vec<Command> {
         txn::command(),
         watch::command(),
         compaction::command(),
+        lease::command(),
+        lock::command(),
+        elect::command(),
         endpoint::command(),
         member::command(),
         bench::command(),
@@ -50,6 +58,9 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "txn" => txn::run(matches).await,
         "watch" => watch::run(matches).await,
         "compaction" => compaction::run(matches).await,
+        "lease" => lease::run(matches).await,
+        "lock" => lock::run(matches).await,
+        "elect" => elect::run(matches).await,
         "endpoint" => endpoint::run(matches).await,
         "member" => member::run(matches).await,
         "bench" => bench::run(matches).await,

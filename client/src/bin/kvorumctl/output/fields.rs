@@ -105,7 +105,7 @@ pub fn hashes(out: &mut dyn Write, endpoints: &[At<HashKvResponse>]) -> Result<(
     Ok(())
 }
 
-fn header(out: &mut dyn Write, header: Option<ResponseHeader>) -> Result<()> {
+pub fn header(out: &mut dyn Write, header: Option<ResponseHeader>) -> Result<()> {
     let header = header.unwrap_or_default();
     writeln!(out, "\"ClusterID\" : {}", header.cluster_id)?;
     writeln!(out, "\"MemberID\" : {}", header.member_id)?;

@@ -163,11 +163,11 @@ fn at<Answer>(name: &str, endpoints: &[At<Answer>], object: impl Fn(&Answer) -> 
     }))
 }
 
-fn with_header(answered: Option<ResponseHeader>) -> Object {
+pub fn with_header(answered: Option<ResponseHeader>) -> Object {
     Object::new().object("header", answered.map(header))
 }
 
-fn header(header: ResponseHeader) -> Object {
+pub fn header(header: ResponseHeader) -> Object {
     Object::new()
         .number("cluster_id", header.cluster_id)
         .number("member_id", header.member_id)

@@ -10,6 +10,7 @@
 
 mod fields;
 mod json;
+mod lease;
 mod protobuf;
 mod rows;
 mod simple;
@@ -18,8 +19,9 @@ mod table;
 use std::io::Write;
 
 use kvorum_client::api::etcdserverpb::{
-    DeleteRangeResponse, HashKvResponse, MemberListResponse, PutResponse, RangeResponse,
-    StatusResponse, TxnResponse, WatchResponse,
+    DeleteRangeResponse, HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
+    LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberListResponse,
+    PutResponse, RangeResponse, StatusResponse, TxnResponse, WatchResponse,
 };
 
 use crate::failure::{BAD_FEATURE, Failure};
@@ -160,6 +162,84 @@ impl Printer {
         Ok(())
     }
 
+    /// A lease that was granted.
+    pub fn lease_grant(
+        &self,
+        out: &mut dyn Write,
+        answer: &LeaseGrantResponse,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => lease::simple_grant(out, answer)?,
+            Format::Fields => lease::fields_grant(out, answer)?,
+            Format::Json => json::line(out, lease::json_grant(answer))?,
+            Format::Protobuf => protobuf::write(out, answer)?,
+            Format::Table => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
+    /// A lease that was revoked.
+    pub fn lease_revoke(
+        &self,
+        out: &mut dyn Write,
+        id: i64,
+        answer: &LeaseRevokeResponse,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => lease::simple_revoke(out, id)?,
+            Format::Fields => lease::fields_revoke(out, answer)?,
+            Format::Json => json::line(out, lease::json_revoke(answer))?,
+            Format::Protobuf => protobuf::write(out, answer)?,
+            Format::Table => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
+    /// A lease that was renewed.
+    pub fn lease_keep_alive(
+        &self,
+        out: &mut dyn Write,
+        answer: &LeaseKeepAliveResponse,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => lease::simple_keep_alive(out, answer)?,
+            Format::Fields => lease::fields_keep_alive(out, answer)?,
+            Format::Json => json::line(out, lease::json_keep_alive(answer))?,
+            Format::Protobuf => protobuf::write(out, answer)?,
+            Format::Table => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
+    /// How long a lease has left; `keys` if its keys were asked for.
+    pub fn lease_time_to_live(
+        &self,
+        out: &mut dyn Write,
+        keys: bool,
+        answer: &LeaseTimeToLiveResponse,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => lease::simple_time_to_live(out, keys, answer)?,
+            Format::Fields => lease::fields_time_to_live(out, answer)?,
+            Format::Json => json::line(out, lease::json_time_to_live(answer))?,
+            Format::Protobuf => protobuf::write(out, answer)?,
+            Format::Table => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
+    /// All leases.
+    pub fn leases(&self, out: &mut dyn Write, answer: &LeaseLeasesResponse) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => lease::simple_list(out, answer)?,
+            Format::Fields => lease::fields_list(out, answer)?,
+            Format::Json => json::line(out, lease::json_list(answer))?,
+            Format::Protobuf => protobuf::write(out, answer)?,
+            Format::Table => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
     /// The members.
     pub fn members(&self, out: &mut dyn Write, answer: &MemberListResponse) -> Result<(), Failure> {
         match self.format {
@@ -228,6 +308,9 @@ impl Printer {
     }
 }
 
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod lease_tests;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

@@ -1,5 +1,6 @@
 //! Members on disks in memory, their workers on threads, all on one runtime.
 
+mod clocks;
 mod network;
 
 use std::path::{Path, PathBuf};
@@ -14,11 +15,12 @@ use kvorum_machine::{BackendKind, Reply};
 use kvorum_mvcc::Read;
 use kvorum_pool::BufferPool;
 use kvorum_proto::entry::CommandKind;
-use kvorum_proto::wire::PutRequest;
+use kvorum_proto::wire::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
 use kvorum_types::{ClusterId, MemberId};
 use parking_lot::{Condvar, Mutex};
 use prost::Message;
 
+pub use self::clocks::Clocks;
 pub use self::network::{Network, TestMember, body_of};
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -34,7 +36,10 @@ pub struct Plan {
     pub segment_bytes: u64,
     pub tail_bytes: usize,
     pub adjust: fn(&mut Settings),
+    /// One clock for all members.
     pub clock: Option<Clock>,
+    /// One clock for each, unless `clock` is given.
+    pub clocks: Option<Clocks>,
 }
 
 impl Plan {
@@ -47,6 +52,7 @@ impl Plan {
             tail_bytes: 32 << 20,
             adjust: |_| {},
             clock: None,
+            clocks: None,
         }
     }
 
@@ -59,6 +65,11 @@ impl Plan {
             tail_bytes: 64 << 10,
             ..Plan::members(member_count)
         }
+    }
+
+    fn clock_of(&self, id: MemberId) -> Option<Clock> {
+        let own = || self.clocks.as_ref().map(|clocks| clocks.of(id));
+        self.clock.clone().or_else(own)
     }
 
     fn settings(&self, id: MemberId) -> Settings {
@@ -107,7 +118,7 @@ impl Node {
             wal,
             transport: network.endpoint(id),
             pool: BufferPool::new(8 << 20),
-            clock: plan.clock.clone(),
+            clock: plan.clock_of(id),
         };
         let (member, Workers { all }) = TestMember::start(start).await?;
         let threads = all.into_iter().map(|worker| std::thread::spawn(move || worker.run()));
@@ -170,6 +181,31 @@ fn put_request(key: &str, value: &str) -> Bytes {
         ..PutRequest::default()
     };
     Bytes::from(request.encode_to_vec())
+}
+
+/// Puts a key that is bound to a lease.
+pub async fn put_leased(member: &TestMember, key: &str, lease: i64) -> Result<(), ProposeError> {
+    let request =
+        PutRequest { key: Bytes::copy_from_slice(key.as_bytes()), lease, ..PutRequest::default() };
+    member.propose(CommandKind::Put, request.encode_to_vec().into()).await.map(drop)
+}
+
+/// Grants a lease.
+pub async fn grant(member: &TestMember, id: i64, ttl: i64) -> Result<(), ProposeError> {
+    let request = LeaseGrantRequest { id, ttl }.encode_to_vec();
+    match member.propose(CommandKind::LeaseGrant, request.into()).await? {
+        Reply::LeaseGrant(response) => {
+            assert_eq!((response.id, response.ttl), (id, ttl));
+            Ok(())
+        }
+        other => panic!("another reply than to a grant: {other:?}"),
+    }
+}
+
+/// Revokes a lease.
+pub async fn revoke(member: &TestMember, id: i64) -> Result<(), ProposeError> {
+    let request = LeaseRevokeRequest { id }.encode_to_vec();
+    member.propose(CommandKind::LeaseRevoke, request.into()).await.map(drop)
 }
 
 /// Puts, and gives the revision.

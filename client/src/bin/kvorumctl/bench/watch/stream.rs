@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use kvorum_client::api::etcdserverpb::watch_request::RequestUnion;
 use kvorum_client::api::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use kvorum_client::{Error, prefix_end};
@@ -17,13 +17,11 @@ use tonic::Status;
 
 use super::watcher::Tally;
 use crate::bench::plan::WatchPlan;
-use crate::bench::transport::{CallError, Lane};
+use crate::bench::transport::{CallError, Lane, next_message};
 use crate::bench::work::{Method, frame};
 
 /// The pause before a stream that broke is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(10);
-/// Bytes in front of a gRPC message: whether it is compressed, and its length.
-const HEAD_BYTES: usize = 5;
 
 /// A stream and its share of the watchers.
 pub struct Stream {
@@ -177,37 +175,5 @@ impl Stream {
             }
         }
         Ok(())
-    }
-}
-
-/// Takes a whole message out of what was received, if there is one.
-fn next_message(received: &mut BytesMut) -> Option<Bytes> {
-    let mut head = received.get(..HEAD_BYTES)?;
-    head.advance(1);
-    let bytes = usize::try_from(head.get_u32()).ok()?;
-    if received.len() - HEAD_BYTES < bytes {
-        return None;
-    }
-    received.advance(HEAD_BYTES);
-    Some(received.split_to(bytes).freeze())
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-
-    use super::next_message;
-
-    #[test]
-    fn messages_are_cut_out_of_whatever_arrives() {
-        let bytes = b"\0\0\0\0\x02ab\0\0\0\0\0\0\0\0\0\x01c";
-        let mut received = BytesMut::new();
-        let mut messages = Vec::new();
-        for byte in bytes {
-            received.extend_from_slice(&[*byte]);
-            messages.extend(next_message(&mut received));
-        }
-        assert_eq!(messages, ["ab", "", "c"]);
-        assert!(received.is_empty());
     }
 }
