@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use kvorum_consensus::FatalError::Hung;
-use kvorum_consensus::{InitialMember, Member, Settings, Start, TransferError};
+use kvorum_consensus::{Clock, InitialMember, Member, Settings, Start, TransferError};
 use kvorum_disk::{Disk, DiskLock, LockError};
 use kvorum_pool::BufferPool;
 use kvorum_types::{ClusterId, MemberId};
@@ -148,7 +148,9 @@ impl Running {
             max_concurrent_streams: config.limits.max_concurrent_streams,
         };
         let prefix = builder.thread_name_prefix.clone();
-        let start = start_of(builder, identity, disk, &dirs, transport.clone(), pool);
+        let clock = builder.clock.clone().unwrap_or_else(clock::machine);
+        let start =
+            start_of(builder, identity, disk, &dirs, (transport.clone(), pool, clock.clone()));
         let (member, mut workers) = Member::start(start).await?;
         let (watches, watching) = Watches::new(&member, &config);
         workers.all.push(watching);
@@ -172,7 +174,7 @@ impl Running {
         let opened = all_started.map_err(StartError::Thread).and_then(|()| {
             running.take_in_peers(transport, sockets.peers)?;
             let (member, hub) = (running.member.clone(), running.watches.hub());
-            let context = Context::new(member, hub, &config, is_closing.clone());
+            let context = Context::new(member, hub, &config, clock, is_closing.clone());
             let port = ClientPort::new(ClientService::new(context), limits, is_closing);
             running.serve_clients(port, clients, sockets.clients)
         });
@@ -484,8 +486,7 @@ fn start_of(
     identity: Identity,
     disk: Arc<dyn Disk>,
     dirs: &Dirs,
-    transport: Arc<PeerTransport>,
-    pool: BufferPool,
+    (transport, pool, clock): (Arc<PeerTransport>, BufferPool, Clock),
 ) -> Start<PeerTransport> {
     let config = builder.config;
     Start {
@@ -506,6 +507,6 @@ fn start_of(
         wal: builder.wal,
         transport,
         pool,
-        clock: Some(builder.clock.unwrap_or_else(clock::machine)),
+        clock: Some(clock),
     }
 }

@@ -30,7 +30,7 @@ impl Clock {
     }
 
     /// How long ago its moment was.
-    pub(crate) fn now(&self) -> Duration {
+    pub fn now(&self) -> Duration {
         (self.elapsed)()
     }
 }

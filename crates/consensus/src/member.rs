@@ -62,6 +62,11 @@ impl<R: Runtime, T: Transport> Member<R, T> {
         leases::keep_alive(&self.shared, id).await
     }
 
+    /// The same, where the answer waits for nobody: by a member that is alone in its cluster. None if it does.
+    pub fn keep_alive_now(&self, id: LeaseId) -> Option<i64> {
+        leases::keep_alive_now(&self.shared, id)
+    }
+
     /// How long a lease has left, and its keys; none if there is no such lease. May be called on any runtime.
     pub async fn time_to_live(&self, id: LeaseId) -> Result<Option<TimeToLive>, LeaseError> {
         leases::time_to_live(&self.shared, id).await

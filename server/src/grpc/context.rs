@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use kvorum_consensus::{FatalError, Leadership, Status, TimeToLive};
+use kvorum_consensus::{Clock, FatalError, Leadership, Status, TimeToLive};
 use kvorum_machine::{MachineReader, RangeError};
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::StoreError;
@@ -37,6 +37,7 @@ const CLIENT_API_VERSION: HeaderName = HeaderName::from_static("client-api-versi
 /// What clients are served from.
 pub(crate) struct Context {
     member: CoreMember,
+    clock: Clock,
     limits: Limits,
     election_timeout: Duration,
     /// In seconds.
@@ -58,12 +59,14 @@ impl Context {
         member: CoreMember,
         watches: Hub,
         config: &Config,
+        clock: Clock,
         is_closing: watch::Receiver<bool>,
     ) -> Context {
         let status = member.status();
         Context {
             leadership: member.watch_status(),
             member,
+            clock,
             limits: config.limits,
             election_timeout: config.election_timeout,
             lease_ttl_min: config.lease_ttl_min(),
@@ -166,6 +169,11 @@ impl Context {
         Ok(self.member.keep_alive(id).await?)
     }
 
+    /// The same, if it waits for nobody.
+    pub(super) fn keep_alive_now(&self, id: LeaseId) -> Option<i64> {
+        self.member.keep_alive_now(id)
+    }
+
     /// How a lease stands; none if there is no such lease.
     pub(super) async fn time_to_live(&self, id: LeaseId) -> Result<Option<TimeToLive>, CallError> {
         Ok(self.member.time_to_live(id).await?)
@@ -174,6 +182,11 @@ impl Context {
     /// All leases that are known here, those that end first in front where that is known.
     pub(super) fn leases(&self) -> Vec<LeaseId> {
         self.member.leases()
+    }
+
+    /// The member's clock, which leases go by.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.now()
     }
 
     /// The shortest TTL that a lease is granted, in seconds.

@@ -71,6 +71,31 @@ async fn without_a_lease_there_is_one_of_a_minute() {
 }
 
 #[tokio::test]
+async fn a_lease_made_for_one_who_waits_is_kept_alive_until_the_wait_is_over() {
+    let cluster = Cluster::of(1).with_clocks().start().await;
+    let endpoint = cluster.endpoint(0);
+    endpoint.grant(1, 100_000).await.unwrap();
+    let held = lock(&endpoint, "name", 1).await.unwrap();
+    let next = locking(&endpoint, "name", 0);
+    has_waiting(&endpoint, "name", 2).await;
+    let leases = endpoint.leases().await.unwrap();
+    let lease = leases.into_iter().find(|lease| *lease != 1).unwrap();
+    let left = async || endpoint.time_to_live(lease).await.unwrap().ttl;
+    for _ in 0..3 {
+        cluster.leap(Duration::from_secs(30));
+        eventually("a keep-alive", async || match left().await {
+            left if left > 40 => Ok(()),
+            left => Err(left),
+        })
+        .await;
+    }
+    unlock(&endpoint, held.key).await;
+    assert_eq!(next.await.unwrap().key, format!("name/{lease:x}"));
+    cluster.leap(Duration::from_secs(61));
+    has_waiting(&endpoint, "name", 0).await;
+}
+
+#[tokio::test]
 async fn a_lock_goes_to_those_who_wait_in_their_order() {
     let cluster = Cluster::of(3).start().await;
     for id in 1..=5 {

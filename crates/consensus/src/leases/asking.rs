@@ -41,14 +41,17 @@ pub(crate) async fn keep_alive<R: Runtime, T: Transport>(
     shared: &Shared<R, T>,
     id: LeaseId,
 ) -> Result<i64, LeaseError> {
-    if let Some(ttl) = keep_alive_alone(shared, id) {
-        return Ok(ttl);
+    match keep_alive_now(shared, id) {
+        Some(ttl) => Ok(ttl),
+        None => shared.lease_questions.renew(id).await,
     }
-    shared.lease_questions.renew(id).await
 }
 
-/// A member that is alone has nobody to ask, so its answers wait for nothing.
-fn keep_alive_alone<R: Runtime, T: Transport>(shared: &Shared<R, T>, id: LeaseId) -> Option<i64> {
+/// A member that is alone has nobody to ask, so it answers at once; unless something about the lease is on its way.
+pub(crate) fn keep_alive_now<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    id: LeaseId,
+) -> Option<i64> {
     if !shared.voters.decides_alone() || shared.stop.is_stopped() {
         return None;
     }

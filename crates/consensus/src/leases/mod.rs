@@ -38,7 +38,7 @@ mod questions;
 mod time_to_live;
 mod work;
 
-pub(crate) use self::asking::{answer_follower, keep_alive, run as run_asking};
+pub(crate) use self::asking::{answer_follower, keep_alive, keep_alive_now, run as run_asking};
 pub(crate) use self::jobs::run as run_jobs;
 pub(crate) use self::keeper::{Keeper, Leads};
 pub(crate) use self::questions::Questions;

@@ -21,6 +21,9 @@ pub(super) const TTL: i64 = 60;
 /// How often a lease of ours is kept alive while its call waits.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
+/// How often the member's clock is looked at, which may jump.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// A lease for one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Session {
@@ -56,10 +59,15 @@ impl Session {
         if !self.is_ours {
             return pending().await;
         }
+        let mut kept = context.now();
         loop {
-            sleep(KEEP_ALIVE_INTERVAL).await;
-            // Whoever waits finds its key gone if the lease is.
-            let _ = context.keep_alive(self.lease).await;
+            sleep(LOOK_INTERVAL).await;
+            let now = context.now();
+            if now.saturating_sub(kept) >= KEEP_ALIVE_INTERVAL {
+                kept = now;
+                // Whoever waits finds its key gone if the lease is.
+                let _ = context.keep_alive(self.lease).await;
+            }
         }
     }
 

@@ -17,7 +17,9 @@ use futures_util::Stream;
 use futures_util::stream::FuturesOrdered;
 use http::HeaderMap;
 use http_body::Body;
-use kvorum_proto::api::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
+use kvorum_proto::api::etcdserverpb::{
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, ResponseHeader,
+};
 use kvorum_types::LeaseId;
 use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
@@ -99,15 +101,12 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Call<B> {
         &mut self,
         cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Bytes, CallError>>> {
-        if let Poll::Ready(error) = self.end.poll(cx) {
-            return Poll::Ready(Some(Err(error)));
-        }
+        let mut answers = BytesMut::new();
         // Requests first: those of one turn are asked of the leader together.
-        if let Err(error) = self.take_requests(cx) {
+        if let Err(error) = self.take_requests(cx, &mut answers) {
             self.requests = None;
             self.last_error = Some(error);
         }
-        let mut answers = BytesMut::new();
         if let Err(error) = self.drain(cx, &mut answers) {
             self.requests = None;
             self.pending = FuturesOrdered::new();
@@ -116,14 +115,18 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Call<B> {
         if !answers.is_empty() {
             return Poll::Ready(Some(Ok(answers.freeze())));
         }
-        if self.requests.is_some() || !self.pending.is_empty() {
-            return Poll::Pending;
+        if self.requests.is_none() && self.pending.is_empty() {
+            return Poll::Ready(self.last_error.take().map(Err));
         }
-        Poll::Ready(self.last_error.take().map(Err))
+        self.end.poll(cx).map(|error| Some(Err(error)))
     }
 
-    /// Takes up what the client has asked for, as long as there is room.
-    fn take_requests(&mut self, cx: &mut task::Context<'_>) -> Result<(), CallError> {
+    /// Takes up what the client has asked for, as long as there is room. What waits for nobody is answered at once.
+    fn take_requests(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        answers: &mut BytesMut,
+    ) -> Result<(), CallError> {
         for _ in 0..REQUESTS_PER_TURN_MAX {
             let Some(requests) = &mut self.requests else { return Ok(()) };
             if self.pending.len() >= PENDING_MAX {
@@ -132,7 +135,15 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Call<B> {
             match requests.poll_next(cx)? {
                 Poll::Ready(Some(encoded)) => {
                     let LeaseKeepAliveRequest { id } = decode(&encoded)?;
-                    self.pending.push_back(Box::pin(answer(self.context.clone(), id)));
+                    let header = self.context.header(self.context.reader().store().revision());
+                    let is_next = self.pending.is_empty();
+                    match is_next.then(|| self.context.keep_alive_now(LeaseId(id))).flatten() {
+                        Some(ttl) => put(&LeaseKeepAliveResponse { header, id, ttl }, answers)?,
+                        None => {
+                            let answer = answer(self.context.clone(), header, id);
+                            self.pending.push_back(Box::pin(answer));
+                        }
+                    }
                 }
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => return Ok(()),
@@ -149,17 +160,25 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Call<B> {
         answers: &mut BytesMut,
     ) -> Result<(), CallError> {
         while let Poll::Ready(Some(answer)) = Pin::new(&mut self.pending).poll_next(cx) {
-            let answer = answer?;
-            answers.reserve(ANSWER_BYTES);
-            answers.put_slice(&prefix(answer.encoded_len())?);
-            answer.encode_raw(answers);
+            put(&answer?, answers)?;
         }
         Ok(())
     }
 }
 
-async fn answer(context: Arc<Context>, id: i64) -> Result<LeaseKeepAliveResponse, CallError> {
-    let header = context.header(context.reader().store().revision());
+/// Appends an answer.
+fn put(answer: &LeaseKeepAliveResponse, answers: &mut BytesMut) -> Result<(), CallError> {
+    answers.reserve(ANSWER_BYTES);
+    answers.put_slice(&prefix(answer.encoded_len())?);
+    answer.encode_raw(answers);
+    Ok(())
+}
+
+async fn answer(
+    context: Arc<Context>,
+    header: Option<ResponseHeader>,
+    id: i64,
+) -> Result<LeaseKeepAliveResponse, CallError> {
     let ttl = context.keep_alive(LeaseId(id)).await?;
     Ok(LeaseKeepAliveResponse { header, id, ttl })
 }
