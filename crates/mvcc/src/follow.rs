@@ -118,14 +118,19 @@ impl Follower {
 
     /// Says that nothing is wanted for now: no ring, no kept views.
     pub fn rest(&self) {
+        let guard = self.hub.followers.cut();
         self.followed.is_resting.store(true, Ordering::SeqCst);
         let kept = std::mem::take(&mut *self.followed.kept.lock());
+        drop(guard);
         drop(kept);
     }
 
     /// Follows again after a rest. What is published from now on is not missed; what was published before is in the
     /// newest view.
     pub fn wake(&self) {
+        // A cut under way may have found the follower at rest, and keeps nothing for it: the newest view is to be read
+        // after it.
+        let _guard = self.hub.followers.cut();
         self.followed.is_resting.store(false, Ordering::SeqCst);
     }
 }

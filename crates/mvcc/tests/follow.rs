@@ -200,3 +200,28 @@ fn every_change_is_read_once_whatever_happens_meanwhile() {
         assert_eq!(found, made, "seed {seed}");
     }
 }
+
+#[test]
+fn who_wakes_while_history_is_cut_off_reads_what_came_with_the_cut() {
+    for _ in 0..300 {
+        let (mut store, _maintainer) = opened();
+        let follower = store.reader().follow(silent());
+        follower.rest();
+        put(&mut store, "a");
+        publish(&mut store);
+        let reader = store.reader();
+        (0..5).for_each(|_| _ = put(&mut store, "a"));
+        store.compact(store.revision()).unwrap();
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                publish(&mut store);
+            });
+            start.wait();
+            follower.wake();
+            let mut last = reader.view().revision();
+            follow(&follower, &mut last);
+        });
+    }
+}
