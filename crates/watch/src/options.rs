@@ -8,7 +8,8 @@ pub struct Options {
     /// Chosen at random where clients are not trusted: who knows it could choose ranges that are slow to search.
     pub seed: u64,
     /// How many bytes may be queued for a stream before its watchers are blocked. What is queued last may exceed it, so
-    /// that a stream holds at most this much and one response more.
+    /// that a stream holds at most this much and one response more. Events that it shares with others are counted as it has
+    /// them, and may keep up to four times as much, which is what was encoded together.
     pub queue_bytes_max: usize,
     /// How many bytes may be queued for all streams together: when there are so many streams that it comes to less, each
     /// has an equal share of this instead. Requests that wait have as much again.
