@@ -29,7 +29,8 @@
 //! | the member stops | `etcdserver: server stopped` |
 //! | as many streams are open as may be | `etcdserver: too many watch streams`, for the new one |
 //!
-//! A client that does not read the end of its stream within three election timeouts sees the stream reset instead.
+//! A client that does not read the end of its stream within three election timeouts sees the stream reset instead; but
+//! not one whose member stops: it sees the connection close.
 
 mod asking;
 mod call;
