@@ -37,6 +37,7 @@ mod error;
 mod kv;
 pub mod lease;
 mod maintenance;
+mod peer_url;
 mod range;
 pub mod retry;
 mod streaming;
