@@ -12,7 +12,7 @@ use kvorum_machine::BackendKind;
 
 use crate::config::{
     ClusterState, Config, InitialCluster, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN,
-    Limits, LogFormat, LogLevel, LogOptions, ServerUrl, WATCH_PROGRESS_INTERVAL,
+    Limits, LogFormat, LogLevel, LogOptions, MembershipRules, ServerUrl, WATCH_PROGRESS_INTERVAL,
     WATCH_PROGRESS_INTERVAL_MIN,
 };
 use crate::failure::StartError;
@@ -58,6 +58,8 @@ impl Builder {
             initial_cluster: InitialCluster::default(),
             initial_cluster_state: ClusterState::New,
             initial_cluster_token: "etcd-cluster".to_owned(),
+            membership: MembershipRules::default(),
+            pre_vote: true,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             snapshot_catchup_entries: 5000,
@@ -200,6 +202,12 @@ impl Builder {
     /// Sets clusters with the same addresses apart.
     pub fn initial_cluster_token(mut self, token: impl Into<String>) -> Builder {
         self.config.initial_cluster_token = token.into();
+        self
+    }
+
+    /// What changes of the cluster's members are allowed.
+    pub fn membership_rules(mut self, rules: MembershipRules) -> Builder {
+        self.config.membership = rules;
         self
     }
 

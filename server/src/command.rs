@@ -2,7 +2,7 @@
 //!
 //! | exit code | after |
 //! |---|---|
-//! | 0 | SIGTERM or SIGINT, or a text that was asked for |
+//! | 0 | SIGTERM or SIGINT; a text that was asked for; as in etcd, a member that the cluster has removed |
 //! | 1 | a member that did not start, or that stopped because of an error; a log that is damaged |
 //! | 2 | a command line that cannot be understood |
 
@@ -87,6 +87,7 @@ async fn serve(config: Config) -> ExitCode {
     let server = tokio::select! {
         started = Builder::from_config(config).start() => match started {
             Ok(server) => server,
+            Err(error) if error.is_removed() => return removed(&error.to_string()),
             Err(error) => return failed(&error.to_string()),
         },
         // Nothing is promised to anybody yet, so there is nothing to end in order.
@@ -98,6 +99,7 @@ async fn serve(config: Config) -> ExitCode {
     tokio::select! {
         ended = server.wait() => match ended {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) if error.is_removed() => removed(&error.to_string()),
             Err(error) => failed(&error.to_string()),
         },
         name = signals.next() => {
@@ -116,6 +118,7 @@ async fn end(server: Server) -> ExitCode {
             info!("stopped");
             ExitCode::SUCCESS
         }
+        Ok(Err(error)) if error.is_removed() => removed(&error.to_string()),
         Ok(Err(error)) => failed(&error.to_string()),
         // Waiting for threads is what took too long, and whoever drops what waits waits too.
         Err(_) => match member.fatal().now_or_never() {
@@ -136,6 +139,13 @@ pub(crate) fn failed(message: &str) -> ExitCode {
     error!("{message}");
     eprintln!("kvorum: {message}");
     ExitCode::FAILURE
+}
+
+/// Says that the member's time is over. It has done what it was told: a supervisor must not start it again.
+fn removed(message: &str) -> ExitCode {
+    warn!("{message}");
+    eprintln!("kvorum: {message}");
+    ExitCode::SUCCESS
 }
 
 /// The signals that ask the process to end.

@@ -24,6 +24,7 @@ mod errors;
 mod failure;
 mod grpc;
 mod http;
+mod joining;
 mod listen;
 mod logging;
 mod peer;
@@ -36,6 +37,7 @@ mod wal_tool;
 
 pub use builder::Builder;
 pub use failure::{FatalError, StartError};
+pub use joining::JoinError;
 pub use peer::{PeerRx, PeerTransport, PeerTx};
 pub use server::Server;
 

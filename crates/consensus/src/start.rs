@@ -374,7 +374,7 @@ fn config(settings: &Settings) -> Config {
         // A follower lets a promise of `election_timeout_max` run out, then waits for a random time between the two.
         election_timeout_min: election / 2,
         election_timeout_max: election,
-        enable_pre_vote: Some(true),
+        enable_pre_vote: Some(settings.pre_vote),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(2 * election + heartbeat),
         // Ours go by progress; the engine's would end a transfer however well it goes.

@@ -63,9 +63,24 @@ pub enum CommandError {
     /// A grant for longer than any lease may live.
     #[error("too large lease TTL")]
     LeaseTtlTooLarge,
-    /// Attributes of a member that is not in the cluster.
+    /// A member that is not in the cluster; or one to be added under the id of one that was removed.
     #[error("member not found")]
     MemberNotFound,
+    /// A member to be added under the id of another.
+    #[error("member ID already exist")]
+    MemberExists,
+    /// A member to be at the peer URL of another.
+    #[error("Peer URLs already exists")]
+    PeerUrlExists,
+    /// One learner more than there may be.
+    #[error("too many learner members in cluster")]
+    TooManyLearners,
+    /// A member to be given a vote that has one.
+    #[error("can only promote a learner member")]
+    MemberNotLearner,
+    /// The last member that votes cannot be removed: nobody would be left to say so.
+    #[error("the last voting member cannot be removed")]
+    LastVoter,
     /// The command's bytes are not the request they are said to be.
     #[error("the request cannot be decoded")]
     Malformed,

@@ -58,6 +58,9 @@ pub(super) const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 pub(super) const WATCH_PROGRESS: [&str; 2] =
     ["watch-progress-notify-interval", "experimental-watch-progress-notify-interval"];
 
+/// How many learners there may be, under its name and under the one it had in etcd 3.5.
+pub(super) const MAX_LEARNERS: [&str; 2] = ["max-learners", "experimental-max-learners"];
+
 /// The interval between two notes of what remains of a lease. In etcd only an embedding program can set it.
 pub(super) const LEASE_CHECKPOINT: &str = "lease-checkpoint-interval";
 
@@ -76,6 +79,11 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Clustering, Text, "initial-cluster", "${name}=${initial-advertise-peer-urls}", "The first members, as name=url,name=url."),
     Flag::new(Clustering, Text, "initial-cluster-state", "new", "'new' to found a cluster, 'existing' for a member that was added to one."),
     Flag::new(Clustering, Text, "initial-cluster-token", "etcd-cluster", "Sets clusters with the same addresses apart."),
+    Flag::new(Clustering, Switch, "strict-reconfig-check", "true", "Refuse changes of members that could leave the cluster without a quorum."),
+    Flag::new(Clustering, Number, MAX_LEARNERS[0], "1", "Most members without a vote there may be."),
+    Flag::new(Clustering, Number, MAX_LEARNERS[1], "1", "The same under the name it has in etcd 3.5."),
+    Flag::new(Clustering, Switch, "auto-promote", "false", "Give learners that have caught up a vote; not in etcd."),
+    Flag::new(Clustering, Switch, "pre-vote", "true", "Ask whether an election can be won before it is begun."),
     Flag::new(Limits, Number, "max-request-bytes", "1572864", "Largest request of a client in bytes, at most 33554432."),
     Flag::new(Limits, Number, "max-txn-ops", "128", "Longest list of operations in a transaction."),
     Flag::new(Limits, Number, "max-concurrent-streams", "4294967295", "Most calls that a client may have open on one connection."),
@@ -120,8 +128,8 @@ pub(super) static UNSUPPORTED_SWITCHES: &[&str] = &[
     "experimental-initial-corrupt-check", "experimental-memory-mlock",
     "experimental-peer-skip-client-san-verification", "experimental-stop-grpc-service-on-defrag",
     "experimental-txn-mode-write-with-shared-buffer", "force-new-cluster", "initial-election-tick-advance",
-    "memory-mlock", "peer-auto-tls", "peer-client-cert-auth", "peer-skip-client-san-verification", "pre-vote",
-    "socket-reuse-address", "socket-reuse-port", "strict-reconfig-check",
+    "memory-mlock", "peer-auto-tls", "peer-client-cert-auth", "peer-skip-client-san-verification",
+    "socket-reuse-address", "socket-reuse-port",
     // Flags of etcd 2 that etcd still takes and ignores.
     "cluster-active-size", "cluster-remove-delay", "cluster-sync-interval", "config", "force",
     "max-result-buffer", "max-retry-attempts", "peer-election-timeout", "peer-heartbeat-interval",
@@ -151,7 +159,7 @@ pub(super) static UNSUPPORTED_VALUES: &[&str] = &[
     "feature-gates", "grpc-keepalive-interval",
     "grpc-keepalive-min-time", "grpc-keepalive-timeout", "host-whitelist", "key-file",
     "listen-client-http-urls", "listen-metrics-urls", "log-outputs", "log-rotation-config-json", "logger",
-    "max-learners", "max-snapshots", "max-wals", "metrics", "peer-cert-allowed-cn",
+    "max-snapshots", "max-wals", "metrics", "peer-cert-allowed-cn",
     "peer-cert-allowed-hostname", "peer-cert-file", "peer-client-cert-file", "peer-client-key-file",
     "peer-crl-file", "peer-key-file", "peer-trusted-ca-file", "proxy", "proxy-dial-timeout",
     "proxy-failure-wait", "proxy-read-timeout", "proxy-refresh-interval", "proxy-write-timeout",

@@ -44,7 +44,7 @@ pub(super) fn serve_text() -> String {
         let _ = write!(text, "\n{heading}:\n");
         for flag in FLAGS.iter().filter(|flag| flag.group == group) {
             let _ = match flag.kind {
-                Kind::Switch => writeln!(text, "  --{}", flag.name),
+                Kind::Switch if flag.default == "false" => writeln!(text, "  --{}", flag.name),
                 _ => writeln!(text, "  --{} '{}'", flag.name, flag.default),
             };
             let _ = writeln!(text, "    {}", flag.help);

@@ -30,8 +30,8 @@ pub use bootstrap::InitialCluster;
 pub use error::ConfigError;
 pub use model::{
     ClusterState, Config, DevOptions, Invocation, LEASE_CHECKPOINT_INTERVAL,
-    LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, Parsed,
-    WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN, WalAction, WalCommand,
+    LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, MembershipRules,
+    Parsed, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN, WalAction, WalCommand,
 };
 pub use parse::parse;
 pub use url::{Address, Scheme, ServerUrl};

@@ -79,6 +79,10 @@ pub struct Config {
     pub initial_cluster_state: ClusterState,
     /// Sets clusters with the same addresses apart.
     pub initial_cluster_token: String,
+    /// What changes of members are allowed.
+    pub membership: MembershipRules,
+    /// Whether a member asks whether it could win an election before it begins one.
+    pub pre_vote: bool,
     /// How often the leader lets the others know that it is there. Above 0.
     pub heartbeat_interval: Duration,
     /// How long without a leader until a follower stands for election. At least five heartbeats.
@@ -154,6 +158,23 @@ impl Default for Limits {
             max_concurrent_streams: u32::MAX,
             max_watch_streams: 32 * 1024,
         }
+    }
+}
+
+/// What changes of the cluster's members are allowed, and which are made by themselves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MembershipRules {
+    /// Whether changes that could leave the cluster without a quorum are refused.
+    pub strict_reconfig_check: bool,
+    /// The most members without a vote.
+    pub max_learners: usize,
+    /// Whether learners that have caught up are given a vote.
+    pub auto_promote: bool,
+}
+
+impl Default for MembershipRules {
+    fn default() -> MembershipRules {
+        MembershipRules { strict_reconfig_check: true, max_learners: 1, auto_promote: false }
     }
 }
 

@@ -45,6 +45,8 @@ fn nothing_set_is_a_member_with_etcds_defaults() {
     assert_eq!(config.heartbeat_interval, Duration::from_millis(100));
     assert_eq!(config.election_timeout, Duration::from_secs(1));
     assert_eq!(config.snapshot_catchup_entries, 5000);
+    assert_eq!(config.membership, MembershipRules::default());
+    assert!(config.pre_vote);
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.limits.max_request_bytes, 1_572_864);
     assert_eq!(config.log, LogOptions { level: LogLevel::Info, format: LogFormat::Json });
@@ -110,6 +112,22 @@ fn variables_set_flags_and_an_empty_one_is_unset() {
     assert_eq!(serve("--name a", &[("ETCD_NAME", "")]).name, "a");
     assert_eq!(serve("", &[("ETCD_SNAPSHOT_CATCHUP_ENTRIES", "9")]).snapshot_catchup_entries, 9);
     assert!(serve("", &[("KVORUM_UNSAFE_NO_FSYNC", "t")]).unsafe_no_fsync);
+}
+
+#[test]
+fn changes_of_members_go_by_rules_that_flags_set() {
+    let line = "--strict-reconfig-check=false --max-learners 3 --auto-promote --pre-vote=false";
+    let config = serve(line, &[]);
+    let rules =
+        MembershipRules { strict_reconfig_check: false, max_learners: 3, auto_promote: true };
+    assert_eq!((config.membership, config.pre_vote), (rules, false));
+    let learners = |line: &str| serve(line, &[]).membership.max_learners;
+    assert_eq!(learners("--experimental-max-learners=2"), 2);
+    assert_eq!(learners("--max-learners=2 --experimental-max-learners=2"), 2);
+    assert_eq!(
+        refusal("--max-learners 2 --experimental-max-learners 3", &[]),
+        "--max-learners=2 and --experimental-max-learners=3 differ: set only one of them"
+    );
 }
 
 #[test]

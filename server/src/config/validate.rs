@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use super::InitialCluster;
 use super::error::{BadValue, ConfigError};
-use super::flags::{DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, LEASE_CHECKPOINT, WATCH_PROGRESS};
+use super::flags::{
+    DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, LEASE_CHECKPOINT, MAX_LEARNERS, WATCH_PROGRESS,
+};
 use super::model::{
     ClusterState, Config, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits,
-    LogFormat, LogLevel, LogOptions, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
+    LogFormat, LogLevel, LogOptions, MembershipRules, WATCH_PROGRESS_INTERVAL,
+    WATCH_PROGRESS_INTERVAL_MIN,
 };
 use super::settings::{Settings, join};
 use super::time::parse_time;
@@ -35,6 +38,8 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
             .text("initial-cluster-token")
             .unwrap_or("etcd-cluster")
             .to_owned(),
+        membership: membership_rules(settings)?,
+        pre_vote: settings.switch_or("pre-vote", true)?,
         heartbeat_interval: milliseconds(settings, "heartbeat-interval", 100)?,
         election_timeout: milliseconds(settings, "election-timeout", 1000)?,
         snapshot_catchup_entries: settings.number("snapshot-catchup-entries")?.unwrap_or(5000),
@@ -115,6 +120,18 @@ fn cluster_state(settings: &Settings) -> Result<ClusterState, ConfigError> {
         _ => Err(BadValue::Choice("new, existing")),
     })?;
     Ok(state.unwrap_or(ClusterState::New))
+}
+
+fn membership_rules(settings: &Settings) -> Result<MembershipRules, ConfigError> {
+    let unset = MembershipRules::default();
+    let max_learners = settings.number_of(MAX_LEARNERS)?;
+    Ok(MembershipRules {
+        strict_reconfig_check: settings
+            .switch_or("strict-reconfig-check", unset.strict_reconfig_check)?,
+        max_learners: max_learners
+            .map_or(unset.max_learners, |most| usize::try_from(most).unwrap_or(usize::MAX)),
+        auto_promote: settings.switch_or("auto-promote", unset.auto_promote)?,
+    })
 }
 
 fn milliseconds(settings: &Settings, flag: &str, default: u64) -> Result<Duration, ConfigError> {

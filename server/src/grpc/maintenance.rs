@@ -6,9 +6,11 @@ use bytes::Bytes;
 use kvorum_mvcc::Read;
 use kvorum_proto::api::etcdserverpb::alarm_request::AlarmAction;
 use kvorum_proto::api::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DowngradeInfo, HashKvRequest, HashKvResponse, StatusResponse,
+    AlarmRequest, AlarmResponse, DowngradeInfo, HashKvRequest, HashKvResponse, MoveLeaderRequest,
+    MoveLeaderResponse, StatusResponse,
 };
 use kvorum_proto::errors::EtcdError;
+use kvorum_types::MemberId;
 
 use super::context::Context;
 use super::reads;
@@ -61,6 +63,25 @@ pub(super) async fn alarm(context: &Context, request: &AlarmRequest) -> Result<B
     context.read_barrier().await?;
     let header = context.header(context.reader().store().revision());
     frame(&AlarmResponse { header, alarms: Vec::new() })
+}
+
+/// Hands the leadership over. Only the leader does that, and only to a member with a vote.
+pub(super) async fn move_leader(
+    context: &Context,
+    request: &MoveLeaderRequest,
+) -> Result<Bytes, CallError> {
+    let (own, target) = (context.member_id(), MemberId(request.target_id));
+    if context.leader() != Some(own) {
+        return Err(EtcdError::NotLeader.into());
+    }
+    if context.known(target).is_none_or(|member| member.is_learner) {
+        return Err(EtcdError::BadLeaderTransferee.into());
+    }
+    // The leader has its own leadership already.
+    if target != own {
+        context.hand_over(target).await?;
+    }
+    frame(&MoveLeaderResponse::default())
 }
 
 /// The hash of the keys up to a revision. Members with the same history have the same.

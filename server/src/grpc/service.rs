@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Body;
 use kvorum_proto::api::etcdserverpb::{
-    AlarmRequest, HashKvRequest, MemberListRequest, StatusRequest,
+    AlarmRequest, HashKvRequest, MoveLeaderRequest, StatusRequest,
 };
 use kvorum_proto::api::v3electionpb::LeaderRequest;
 use kvorum_proto::wire::{
@@ -175,10 +175,11 @@ impl ClientService {
     ) -> Result<Bytes, CallError> {
         let context = &self.context;
         match method {
-            Method::MemberList => {
-                let request: MemberListRequest = decode(&encoded)?;
+            Method::Member(method) => cluster::unary(context, method, headers, &encoded).await,
+            Method::MoveLeader => {
+                let request: MoveLeaderRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
-                cluster::member_list(context, &request).await
+                maintenance::move_leader(context, &request).await
             }
             Method::Status => {
                 let StatusRequest {} = decode(&encoded)?;
