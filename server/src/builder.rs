@@ -11,9 +11,9 @@ use kvorum_disk::{Disk, FaultyDisk, RealDisk};
 use kvorum_machine::BackendKind;
 
 use crate::config::{
-    ClusterState, Config, InitialCluster, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN,
-    Limits, LogFormat, LogLevel, LogOptions, MembershipRules, ServerUrl, WATCH_PROGRESS_INTERVAL,
-    WATCH_PROGRESS_INTERVAL_MIN,
+    AutoCompaction, ClusterState, Config, InitialCluster, LEASE_CHECKPOINT_INTERVAL,
+    LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, MembershipRules,
+    ServerUrl, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
 };
 use crate::failure::StartError;
 use crate::server::Server;
@@ -66,6 +66,7 @@ impl Builder {
             limits: Limits::default(),
             watch_progress_notify_interval: WATCH_PROGRESS_INTERVAL,
             lease_checkpoint_interval: LEASE_CHECKPOINT_INTERVAL,
+            auto_compaction: AutoCompaction::Off,
             log: LogOptions { level: LogLevel::Info, format: LogFormat::Json },
             unsafe_no_fsync: false,
         };
@@ -245,6 +246,12 @@ impl Builder {
     /// [`WATCH_PROGRESS_INTERVAL_MIN`].
     pub fn watch_progress_notify_interval(mut self, interval: Duration) -> Builder {
         self.config.watch_progress_notify_interval = interval.max(WATCH_PROGRESS_INTERVAL_MIN);
+        self
+    }
+
+    /// Forgets history by itself, as `--auto-compaction-mode` and `--auto-compaction-retention` say.
+    pub fn auto_compaction(mut self, policy: AutoCompaction) -> Builder {
+        self.config.auto_compaction = policy;
         self
     }
 

@@ -19,6 +19,7 @@ pub mod config;
 mod attributes;
 mod builder;
 mod clock;
+mod compactor;
 mod dev;
 mod errors;
 mod failure;

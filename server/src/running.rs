@@ -38,7 +38,7 @@ use crate::listen::{ClientPort, ClientPortLimits};
 use crate::peer::{Acceptor, Host, PeerRx, PeerTransport, PeerTx};
 use crate::socket::{BoundListener, Listener};
 use crate::threads::{END_TIME_MAX, WorkerThreads};
-use crate::{CoreMember, attributes, clock};
+use crate::{CoreMember, attributes, clock, compactor};
 
 /// How long a lock may be held by others before it counts as theirs, and how often it is tried.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
@@ -162,6 +162,7 @@ impl Running {
         let (ready_sender, ready) = watch::channel(false);
         let endpoints = sockets.client_urls.clone();
         let peer_urls = sockets.peer_urls.clone();
+        let compactor_clock = clock.clone();
         let mut running = Running {
             peers: JoinSet::new(),
             client_port: JoinSet::new(),
@@ -187,6 +188,9 @@ impl Running {
             running.member.shutdown().await;
             return Err(error);
         }
+        let compacting =
+            compactor::run(running.member.clone(), compactor_clock, config.auto_compaction);
+        running.peers.spawn(compacting);
         let advertised = advertised(&config.advertise_client_urls, &running.endpoints);
         running.publish(config.name, advertised, ready_sender);
         Ok(running)

@@ -140,6 +140,9 @@ pub enum BadValue {
     /// Not a length of time, or below zero.
     #[error("it must be a time such as 10m or 100ms")]
     Time,
+    /// A length of time too short to keep to.
+    #[error("it must be at least {0:?}")]
+    ShortTime(std::time::Duration),
     /// Neither true nor false.
     #[error("it must be true or false")]
     Switch,

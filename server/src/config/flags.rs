@@ -31,6 +31,7 @@ pub(super) enum Group {
     Limits,
     Watches,
     Leases,
+    Compaction,
     Logging,
     Unsafe,
     Other,
@@ -48,7 +49,7 @@ impl Flag {
     }
 }
 
-use Group::{Clustering, Leases, Limits, Logging, Member, Other, Unsafe, Watches};
+use Group::{Clustering, Compaction, Leases, Limits, Logging, Member, Other, Unsafe, Watches};
 use Kind::{Number, Switch, Text, Time, Urls};
 
 pub(super) const DEFAULT_PEER_URL: &str = "http://localhost:2380";
@@ -90,6 +91,8 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Watches, Time, WATCH_PROGRESS[0], "10m", "How long a watcher that asked for progress notifications waits for one; at least 100ms."),
     Flag::new(Watches, Time, WATCH_PROGRESS[1], "10m", "The same under the name it has in etcd 3.5."),
     Flag::new(Leases, Time, LEASE_CHECKPOINT, "5m", "How often the leader notes what remains of leases that are not kept alive; at least 1s."),
+    Flag::new(Compaction, Text, "auto-compaction-mode", "periodic", "'periodic' to keep history for a time, 'revision' to keep a number of revisions."),
+    Flag::new(Compaction, Text, "auto-compaction-retention", "0", "How long, such as 30m or a number of hours, or how many revisions; 0: everything."),
     Flag::new(Logging, Text, "log-level", "info", "One of debug, info, warn, error, panic, fatal."),
     Flag::new(Logging, Text, "log-format", "json", "'json' or 'console'."),
     Flag::new(Unsafe, Switch, "unsafe-no-fsync", "false", "Sync nothing to disk: acknowledged writes may be lost."),
@@ -138,7 +141,7 @@ pub(super) static UNSUPPORTED_SWITCHES: &[&str] = &[
 
 #[rustfmt::skip]
 pub(super) static UNSUPPORTED_VALUES: &[&str] = &[
-    "auth-token", "auth-token-ttl", "auto-compaction-mode", "auto-compaction-retention",
+    "auth-token", "auth-token-ttl",
     "backend-batch-interval", "backend-batch-limit", "backend-bbolt-freelist-type", "bcrypt-cost",
     "bootstrap-defrag-threshold-megabytes", "cert-file", "cipher-suites", "client-cert-allowed-hostname",
     "client-cert-file", "client-crl-file", "client-key-file", "compact-hash-check-time",

@@ -29,9 +29,10 @@ mod validate;
 pub use bootstrap::InitialCluster;
 pub use error::ConfigError;
 pub use model::{
-    ClusterState, Config, DevOptions, Invocation, LEASE_CHECKPOINT_INTERVAL,
-    LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, MembershipRules,
-    Parsed, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN, WalAction, WalCommand,
+    AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, DevOptions, Invocation,
+    LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel,
+    LogOptions, MembershipRules, Parsed, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
+    WalAction, WalCommand,
 };
 pub use parse::parse;
 pub use url::{Address, Scheme, ServerUrl};

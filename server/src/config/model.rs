@@ -97,6 +97,8 @@ pub struct Config {
     /// How often the leader notes what remains of leases that are not kept alive, so that the next leader need not give
     /// them all their time again. At least [`LEASE_CHECKPOINT_INTERVAL_MIN`].
     pub lease_checkpoint_interval: Duration,
+    /// What history is forgotten without anybody asking for it.
+    pub auto_compaction: AutoCompaction,
     /// What to log.
     pub log: LogOptions,
     /// Whether nothing is synced. Acknowledged writes may be lost.
@@ -177,6 +179,20 @@ impl Default for MembershipRules {
         MembershipRules { strict_reconfig_check: true, max_learners: 1, auto_promote: false }
     }
 }
+
+/// What history the leader compacts by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AutoCompaction {
+    /// None.
+    Off,
+    /// What is older than this; at least [`AUTO_COMPACTION_AGE_MIN`].
+    Periodic(Duration),
+    /// All but so many of the newest revisions; above 0.
+    Revisions(i64),
+}
+
+/// The shortest time that history is kept where old history is compacted by itself.
+pub const AUTO_COMPACTION_AGE_MIN: Duration = Duration::from_secs(1);
 
 /// Whether a member without a log founds a cluster or was added to one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -142,6 +142,33 @@ fn what_remains_of_leases_is_noted_as_often_as_set() {
 }
 
 #[test]
+fn history_is_kept_by_age_or_by_count() {
+    let kept = |line: &str| serve(line, &[]).auto_compaction;
+    let hours = |count: u64| AutoCompaction::Periodic(Duration::from_secs(count * 60 * 60));
+    assert_eq!(kept(""), AutoCompaction::Off);
+    assert_eq!(kept("--auto-compaction-retention 0"), AutoCompaction::Off);
+    assert_eq!(kept("--auto-compaction-retention 0s"), AutoCompaction::Off);
+    assert_eq!(kept("--auto-compaction-retention 8"), hours(8));
+    assert_eq!(
+        kept("--auto-compaction-retention 30m --auto-compaction-mode periodic"),
+        AutoCompaction::Periodic(Duration::from_secs(30 * 60))
+    );
+    let revisions = "--auto-compaction-mode revision --auto-compaction-retention";
+    assert_eq!(kept(&format!("{revisions} 1000")), AutoCompaction::Revisions(1000));
+    assert_eq!(kept(&format!("{revisions} 0")), AutoCompaction::Off);
+    for (line, reason) in [
+        (&*format!("{revisions} 1h"), "it must be a whole number"),
+        (&*format!("{revisions} -5"), "it must be a whole number"),
+        ("--auto-compaction-retention -1", "it must be a time such as 10m or 100ms"),
+        ("--auto-compaction-retention 10ms", "it must be at least 1s"),
+        ("--auto-compaction-retention 99999999999999999", "it must be a time such as 10m or 100ms"),
+        ("--auto-compaction-mode never", "it must be one of periodic, revision"),
+    ] {
+        assert!(refusal(line, &[]).ends_with(reason), "{line}");
+    }
+}
+
+#[test]
 fn the_shortest_ttl_is_one_and_a_half_election_timeouts_as_etcd_counts_them() {
     let ttl = |line| serve(line, &[]).lease_ttl_min();
     assert_eq!(ttl(""), 2);

@@ -9,9 +9,9 @@ use super::flags::{
     DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, LEASE_CHECKPOINT, MAX_LEARNERS, WATCH_PROGRESS,
 };
 use super::model::{
-    ClusterState, Config, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits,
-    LogFormat, LogLevel, LogOptions, MembershipRules, WATCH_PROGRESS_INTERVAL,
-    WATCH_PROGRESS_INTERVAL_MIN,
+    AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, LEASE_CHECKPOINT_INTERVAL,
+    LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, MembershipRules,
+    WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
 };
 use super::settings::{Settings, join};
 use super::time::parse_time;
@@ -48,6 +48,7 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
             .max(WATCH_PROGRESS_INTERVAL_MIN),
         lease_checkpoint_interval: lease_checkpoint_interval(settings)?
             .max(LEASE_CHECKPOINT_INTERVAL_MIN),
+        auto_compaction: auto_compaction(settings)?,
         log: log_options(settings, LogOptions { level: LogLevel::Info, format: LogFormat::Json })?,
         unsafe_no_fsync: settings.switch("unsafe-no-fsync")?,
         name,
@@ -161,6 +162,32 @@ pub(super) fn warnings(settings: &Settings) -> Result<Vec<String>, ConfigError> 
 fn lease_checkpoint_interval(settings: &Settings) -> Result<Duration, ConfigError> {
     let set = settings.read(LEASE_CHECKPOINT, parse_time)?.filter(|interval| !interval.is_zero());
     Ok(set.unwrap_or(LEASE_CHECKPOINT_INTERVAL))
+}
+
+/// As in etcd, a bare number is one of hours or of revisions, whichever the mode is about.
+fn auto_compaction(settings: &Settings) -> Result<AutoCompaction, ConfigError> {
+    let is_periodic = settings.read("auto-compaction-mode", |text| match text {
+        "periodic" => Ok(true),
+        "revision" => Ok(false),
+        _ => Err(BadValue::Choice("periodic, revision")),
+    })?;
+    let retention = settings.read("auto-compaction-retention", |text| {
+        let count = text.parse::<i64>().ok().filter(|count| *count >= 0);
+        if !is_periodic.unwrap_or(true) {
+            return count.map(AutoCompaction::Revisions).ok_or(BadValue::Number);
+        }
+        let hours = count.and_then(|hours| u64::try_from(hours).ok()?.checked_mul(60 * 60));
+        let age = hours.map_or_else(|| parse_time(text), |hours| Ok(Duration::from_secs(hours)))?;
+        if !age.is_zero() && age < AUTO_COMPACTION_AGE_MIN {
+            return Err(BadValue::ShortTime(AUTO_COMPACTION_AGE_MIN));
+        }
+        Ok(AutoCompaction::Periodic(age))
+    })?;
+    Ok(match retention {
+        None | Some(AutoCompaction::Revisions(0)) => AutoCompaction::Off,
+        Some(AutoCompaction::Periodic(age)) if age.is_zero() => AutoCompaction::Off,
+        Some(retention) => retention,
+    })
 }
 
 fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
