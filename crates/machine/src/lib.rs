@@ -41,8 +41,9 @@ pub mod txn;
 pub mod validate;
 
 pub use checkpoint::{
-    Checkpoint, CheckpointError, CheckpointInfo, CheckpointReader, CheckpointReceiver,
-    CheckpointWriter, Checkpoints, Progress,
+    Backup, BackupCheck, BackupError, BackupFile, BackupSummary, BackupWriter, Checkpoint,
+    CheckpointError, CheckpointInfo, CheckpointReader, CheckpointReceiver, CheckpointWriter,
+    Checkpoints, Founding, Progress, RESTORED_AT,
 };
 pub use command::{BATCH_FORMAT_VERSION, COMMAND_FORMAT_VERSION};
 pub use fatal::FatalError;

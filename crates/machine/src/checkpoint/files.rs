@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use super::format::{CheckpointError, Scanner};
 use super::reader::{Checkpoint, CheckpointReader};
 use super::receiver::CheckpointReceiver;
-use super::writer::CheckpointWriter;
+use super::writer::{BackupWriter, CheckpointWriter};
 use crate::layout::Layout;
 use crate::machine::Pin;
 use crate::reader::AppliedReader;
@@ -54,8 +54,8 @@ pub(super) struct Shared {
 struct Files {
     /// Sorted by index, the newest last.
     known: Vec<Known>,
-    /// Counts the files received, for their temporary names.
-    received_count: u64,
+    /// Counts the files received and the backups, for their temporary names.
+    temporary_count: u64,
     /// What the machine has applied. None before there is one: then nothing is removed.
     applied: Option<AppliedReader>,
 }
@@ -181,13 +181,16 @@ impl Checkpoints {
 
     /// Begins to receive a checkpoint from another member.
     pub fn receive(&self) -> Result<CheckpointReceiver, CheckpointError> {
-        let number = {
-            let mut files = self.shared.files.lock();
-            files.received_count += 1;
-            files.received_count
-        };
-        let path = self.shared.dir.join(format!("received-{number}{TEMPORARY_SUFFIX}"));
-        CheckpointReceiver::new(self.shared.clone(), path)
+        CheckpointReceiver::new(self.shared.clone(), self.shared.next_temporary("received"))
+    }
+
+    /// Begins to write a backup. It is none of the member's checkpoints, neither while it is written nor later.
+    pub fn backup_writer(&self, pin: Pin) -> BackupWriter {
+        BackupWriter::new(self.shared.clone(), self.shared.next_temporary("backup"), pin)
+    }
+
+    pub(super) fn into_shared(self) -> Arc<Shared> {
+        self.shared
     }
 
     /// Reads a checkpoint to its end. One that is damaged is set aside, and no longer among the known ones.
@@ -217,6 +220,13 @@ impl Checkpoints {
 }
 
 impl Shared {
+    /// A temporary name that no other file has.
+    fn next_temporary(&self, what: &str) -> PathBuf {
+        let mut files = self.files.lock();
+        files.temporary_count += 1;
+        self.dir.join(format!("{what}-{}{TEMPORARY_SUFFIX}", files.temporary_count))
+    }
+
     /// The final name of the checkpoint at a position.
     pub(super) fn path_of(&self, position: Position) -> PathBuf {
         self.dir.join(format!("{:020}{SUFFIX}", position.index))

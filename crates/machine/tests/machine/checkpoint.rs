@@ -16,7 +16,7 @@ use kvorum_types::{KeyRange, LeaseId, MemberId};
 use crate::fixture::{Fixture, files, member_dir, options, transfer, write_checkpoint};
 
 /// Some history: several keys in several generations, a compaction, members.
-fn populated(keys: usize) -> Fixture {
+pub fn populated(keys: usize) -> Fixture {
     let mut fixture = Fixture::new();
     let members = (1..=3)
         .map(|id| MemberSeed {
@@ -39,7 +39,7 @@ fn populated(keys: usize) -> Fixture {
 }
 
 /// Everything that can be read, at every revision that can be read.
-fn contents(view: &View) -> Vec<String> {
+pub fn contents(view: &View) -> Vec<String> {
     let mut out = Vec::new();
     for at in view.compact_revision().max(1)..=view.revision() {
         let read = view.range(&KeyRange::all(), at, &RangeOptions::default()).unwrap();

@@ -2,6 +2,7 @@
 //! and random drivers for what must hold whatever happens.
 
 mod applied_index;
+mod backup;
 mod checkpoint;
 mod crash;
 mod determinism;
