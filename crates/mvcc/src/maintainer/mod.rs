@@ -6,6 +6,7 @@
 //! | free | removes blocks that were replaced | the views that hold them, up to their age limit |
 //! | sweep | counts, change by change, what a compaction made superfluous; takes dead keys out of the index | the compaction to be committed |
 //! | rewrite | replaces blocks that are mostly superfluous, or small, by fewer | the sweep |
+//! | move | takes all blocks to another backend, and the store with them | an order |
 //!
 //! A compaction thus goes through five stages: it is published (readers are refused older revisions), committed (a
 //! reopened store refuses them too), swept, rewritten, freed. Nothing is dropped before the second, so that a store
@@ -19,6 +20,7 @@
 //! replaced blocks are gone, and from then on the tombstones that are older than the pass are dropped as well.
 
 mod ledger;
+mod relocate;
 mod retired;
 mod rewrite;
 mod sweep;
@@ -37,6 +39,7 @@ use crate::maintainer::rewrite::Cleaning;
 use crate::maintainer::sweep::Sweep;
 use crate::maintainer::write_behind::Staged;
 use crate::open::Loaded;
+use crate::relocation::Relocating;
 use crate::store::Hub;
 
 pub(crate) use crate::maintainer::sweep::Dead;
@@ -92,6 +95,10 @@ impl Maintainer {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
+        if self.core.relocating.is_none() {
+            let ordered = self.hub.relocation.lock().take();
+            self.core.relocating = ordered.map(Relocating::new);
+        }
         let result = self.core.step(durable_index, now);
         self.note_failure(result)
     }
@@ -126,6 +133,7 @@ pub(crate) struct Core {
     sweep: Sweep,
     cleaning: Cleaning,
     retired: Retired,
+    relocating: Option<Relocating>,
     /// The task to try first in the next step: each gets its turn.
     next_task: usize,
     measured_at: Duration,
@@ -140,12 +148,13 @@ type Task = fn(&mut Core, Option<u64>, &mut Maintained) -> Result<bool, BackendE
 const WRITE_BEHIND: usize = 0;
 
 /// Each does a bounded piece of work, or says that it has none.
-const TASKS: [Task; 5] = [
+const TASKS: [Task; 6] = [
     |core, durable_index, done| core.write_behind(durable_index, false, done),
     |core, _, done| core.free(done),
     |core, _, _| core.sweep(),
     |core, _, done| core.rewrite(done),
     |core, _, done| core.clean(done),
+    |core, _, done| core.relocate(done),
 ];
 
 impl Core {
@@ -157,6 +166,7 @@ impl Core {
             engine,
             staged: None,
             retired: Retired::default(),
+            relocating: None,
             next_task: 0,
             measured_at: Duration::ZERO,
             committed_at: Duration::ZERO,
