@@ -80,6 +80,9 @@ pub(super) async fn move_leader(
     // The leader has its own leadership already.
     if target != own {
         context.hand_over(target).await?;
+        // The other one has won its election. Whoever asks it next is to find a leader that a majority has confirmed; should
+        // that take too long, it leads all the same.
+        let _ = context.read_barrier().await;
     }
     frame(&MoveLeaderResponse::default())
 }
