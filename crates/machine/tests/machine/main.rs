@@ -5,6 +5,7 @@ mod applied_index;
 mod backup;
 mod checkpoint;
 mod crash;
+mod defragment;
 mod determinism;
 mod fixture;
 mod leases;
