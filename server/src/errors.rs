@@ -7,9 +7,9 @@
 //! clients have come to rely on, and clients find the code of the table again by the text.
 
 use kvorum_consensus::{
-    LeaseError, MemberChangeError, ProposeError, ReadBarrierError, TransferError,
+    BackupError, LeaseError, MemberChangeError, ProposeError, ReadBarrierError, TransferError,
 };
-use kvorum_machine::{CommandError, RequestError};
+use kvorum_machine::{CommandError, DefragmentError, RequestError};
 use kvorum_proto::errors::EtcdError;
 use tonic::{Code, Status};
 
@@ -46,6 +46,9 @@ pub(crate) enum CallError {
     /// Another member was to lead, and does not in time. etcd's servers send it as `Unknown`.
     #[error("etcdserver: request timed out, leader transfer took too long")]
     LeaderTransferTimedOut,
+    /// The store was to move into a new one, and did not.
+    #[error("etcdserver: not defragmented: {error}")]
+    NotDefragmented { error: String, is_no_room: bool },
     /// As many watch streams are open as may be.
     #[error("etcdserver: too many watch streams")]
     TooManyWatchStreams,
@@ -118,6 +121,10 @@ pub(crate) enum MethodError {
 }
 
 impl CallError {
+    pub(crate) fn defragment(error: &DefragmentError) -> CallError {
+        CallError::NotDefragmented { error: error.to_string(), is_no_room: error.is_no_room() }
+    }
+
     /// The code that goes out.
     pub(crate) fn code(&self) -> Code {
         match self {
@@ -134,7 +141,9 @@ impl CallError {
             | CallError::ElectionNotLeader => Code::Unknown,
             CallError::HealthUnknown => Code::NotFound,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
-            CallError::TooManyWatchStreams
+            CallError::NotDefragmented { is_no_room: false, .. } => Code::Unknown,
+            CallError::NotDefragmented { is_no_room: true, .. }
+            | CallError::TooManyWatchStreams
             | CallError::Message(
                 MessageError::ReceivedTooLarge { .. } | MessageError::ReplyTooLarge { .. },
             ) => Code::ResourceExhausted,
@@ -193,6 +202,8 @@ impl From<CommandError> for CallError {
             CommandError::PeerUrlExists => EtcdError::PeerUrlExist,
             CommandError::TooManyLearners => EtcdError::TooManyLearners,
             CommandError::MemberNotLearner => EtcdError::MemberNotLearner,
+            CommandError::NoSpace => EtcdError::NoSpace,
+            CommandError::Corrupt => EtcdError::Corrupt,
             CommandError::Invalid(error) => return error.into(),
             // etcd has no word for it: there, the cluster is gone.
             CommandError::LastVoter => EtcdError::MemberNotEnoughStarted,
@@ -226,6 +237,20 @@ impl From<LeaseError> for CallError {
             LeaseError::NoLeader => EtcdError::NoLeader,
             LeaseError::Timeout => EtcdError::Timeout,
             LeaseError::Stopped => EtcdError::Stopped,
+        })
+    }
+}
+
+impl From<BackupError> for CallError {
+    fn from(error: BackupError) -> CallError {
+        CallError::Etcd(match error {
+            BackupError::TooManyRequests => EtcdError::RequestTooManyRequests,
+            BackupError::NoSpace => EtcdError::NoSpace,
+            BackupError::Stopped => EtcdError::Stopped,
+            BackupError::Failed(error) => {
+                tracing::error!(%error, "a backup failed");
+                return CallError::Internal;
+            }
         })
     }
 }

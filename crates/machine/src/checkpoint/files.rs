@@ -26,6 +26,7 @@ use super::format::{CheckpointError, Scanner};
 use super::reader::{Checkpoint, CheckpointReader};
 use super::receiver::CheckpointReceiver;
 use super::writer::{BackupWriter, CheckpointWriter};
+use crate::alarm::Alarms;
 use crate::layout::Layout;
 use crate::machine::Pin;
 use crate::reader::AppliedReader;
@@ -204,12 +205,13 @@ impl Checkpoints {
         verified
     }
 
-    /// The leases in a checkpoint, without what is attached to them. Nothing else of it is looked at but the header.
-    pub(crate) fn leases(&self, info: &CheckpointInfo) -> Result<Table, CheckpointError> {
+    /// The leases in a checkpoint, without what is attached to them, and the alarms. Nothing else of it is looked at but
+    /// the header.
+    pub(crate) fn leases(&self, info: &CheckpointInfo) -> Result<(Table, Alarms), CheckpointError> {
         let file = self.shared.disk.open(&info.path, OpenMode::Read);
         let file = file.map_err(CheckpointError::io(&info.path))?;
-        let (mut scanner, _, _) = Scanner::begin(&*file, &info.path)?;
-        scanner.leases()
+        let (mut scanner, _, state) = Scanner::begin(&*file, &info.path)?;
+        Ok((scanner.leases()?, state.alarms))
     }
 
     /// Sets a checkpoint aside.

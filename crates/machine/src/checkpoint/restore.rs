@@ -77,7 +77,7 @@ impl BackupFile {
         let revision = self.header.revision.saturating_add(bump);
         let compact_revision = if mark_compacted { revision } else { self.header.compact_revision };
         let mut members = Members::default();
-        members.replace(seeds);
+        members.found(seeds);
         // Nothing else of what the old cluster had agreed on is the new one's.
         let mut state = State::default();
         state.applied = Some(RESTORED_AT);
