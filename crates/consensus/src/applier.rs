@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvorum_machine::{self as machine, BatchOutcome, Checkpoint, Machine, MachineReader};
+use kvorum_machine::{self as machine, BatchOutcome, Checkpoint, Machine, MachineReader, Pin};
 use kvorum_types::{Incarnation, MemberId, Position};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -38,12 +38,14 @@ enum Job {
 #[derive(Clone)]
 pub(crate) struct ApplierHandle {
     jobs: Arc<Mutex<VecDeque<Job>>>,
+    /// Who wants to hold the state fast. None once nobody will hand it out any more.
+    pins: Arc<Mutex<Option<Vec<oneshot::Sender<Pin>>>>>,
     bell: Bell,
 }
 
 impl ApplierHandle {
     pub(crate) fn new(bell: Bell) -> ApplierHandle {
-        ApplierHandle { jobs: Arc::default(), bell }
+        ApplierHandle { jobs: Arc::default(), pins: Arc::new(Mutex::new(Some(Vec::new()))), bell }
     }
 
     /// Returns once the entries are applied and published.
@@ -54,6 +56,18 @@ impl ApplierHandle {
     /// Returns once the checkpoint has taken the place of the state.
     pub(crate) async fn install(&self, checkpoint: Checkpoint) -> io::Result<()> {
         self.run(|done| Job::Install(checkpoint, done)).await
+    }
+
+    /// Holds the state fast as it was last published. Waits for the job that is under way, and for no other.
+    pub(crate) async fn pin(&self) -> io::Result<Pin> {
+        let gone = || io::Error::other("the state machine has nothing to hold fast");
+        let (pinned_tx, pinned) = oneshot::channel();
+        match &mut *self.pins.lock() {
+            Some(pins) => pins.push(pinned_tx),
+            None => return Err(gone()),
+        }
+        self.bell.ring();
+        pinned.await.map_err(|_| gone())
     }
 
     async fn run(&self, job: impl FnOnce(Done) -> Job) -> io::Result<()> {
@@ -108,6 +122,7 @@ pub(crate) struct Applier {
 
 impl Applier {
     pub(crate) fn step(&mut self) -> Step {
+        self.hand_out_pins();
         if self.reader.store().sizes().tail_is_full && !self.stop.are_workers_stopped() {
             // The store is written behind as soon as its worker comes to it.
             return Step::Wait(Some(BEHIND_INTERVAL));
@@ -124,8 +139,22 @@ impl Applier {
                 self.finish(installed, done);
                 Step::Again
             }
-            None if self.stop.are_workers_stopped() => Step::Stopped,
+            None if self.stop.are_workers_stopped() => {
+                // Those who wait for a pin learn that it is dropped.
+                *self.handle.pins.lock() = None;
+                Step::Stopped
+            }
             None => Step::Wait(None),
+        }
+    }
+
+    /// Whoever is gone meanwhile wants none.
+    fn hand_out_pins(&self) {
+        let wanted = self.handle.pins.lock().as_mut().map(std::mem::take).unwrap_or_default();
+        for pinned in wanted {
+            if let Some(pin) = self.machine.pin() {
+                drop(pinned.send(pin));
+            }
         }
     }
 

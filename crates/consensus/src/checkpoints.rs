@@ -13,6 +13,7 @@ use kvorum_types::Position;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::compression::Counter;
 use crate::errors::FatalError;
 use crate::stop::Stop;
 use crate::worker::{Bell, Step};
@@ -36,6 +37,8 @@ pub(crate) struct Transfers {
     pub(crate) checkpoints: Checkpoints,
     jobs: mpsc::Sender<Job>,
     bell: Bell,
+    /// What was sent.
+    pub(crate) sent: Counter,
 }
 
 impl Transfers {
@@ -124,7 +127,7 @@ pub(crate) fn new(
         done: Notify::new(),
         written: Notify::new(),
     });
-    let transfers = Transfers { checkpoints, jobs: jobs_tx, bell };
+    let transfers = Transfers { checkpoints, jobs: jobs_tx, bell, sent: Counter::default() };
     let checkpointer = Checkpointer { schedule: schedule.clone(), jobs, writer: None, stop };
     (checkpointer, schedule, transfers)
 }

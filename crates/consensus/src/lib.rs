@@ -18,12 +18,15 @@
 //!   applier, checkpoints, work            what runs on workers
 //!   watchdog                              workers that do not come back
 //!   leadership, voters                    who leads, and whether anyone has to be asked
-//!   start, rebuild, bootstrap, transfer   the rare moments of a member's life
+//!   backup                                the state in a file, for those outside
+//!   start, rebuild, bootstrap, transfer, founding, forced
+//!                                         the rare moments of a member's life
 //! ```
 //!
 //! The engine and everything asynchronous live on one runtime, the one [`Member::start`] is called on, and no file is
 //! touched on it. What may block is a [`Worker`]; whoever embeds a member runs each on a thread of its own.
 
+mod backup;
 mod change;
 mod errors;
 mod member;
@@ -43,6 +46,7 @@ mod ticket;
 mod applier;
 mod checkpoints;
 mod codec;
+mod compression;
 mod log;
 mod membership;
 mod retention;
@@ -63,6 +67,8 @@ mod snapshot_send;
 
 mod bootstrap;
 mod clock;
+mod forced;
+mod founding;
 mod leadership;
 mod rebuild;
 mod replay;
@@ -75,11 +81,14 @@ mod transfer;
 mod voters;
 mod watchdog;
 
+pub use backup::{Backup, BackupError};
 pub use change::{MemberChange, MemberChangeError, Reconfiguration, Removed};
 pub use clock::Clock;
+pub use compression::SnapshotTraffic;
 pub use errors::{
     FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,
 };
+pub use founding::{FoundError, Founding, found};
 pub use leases::TimeToLive;
 pub use member::Member;
 pub use runtime::{Runtime, TokioRuntime};

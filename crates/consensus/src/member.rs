@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvorum_machine as machine;
-use kvorum_machine::{MachineReader, Reply};
+use kvorum_machine::{Defragmenter, MachineReader, Reply};
 use kvorum_proto::entry::CommandKind;
 use kvorum_types::{Incarnation, LeaseId, MemberId};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
+use crate::backup::{self, Backup, BackupError};
 use crate::change::{MemberChange, MemberChangeError, Reconfiguration};
+use crate::compression::SnapshotTraffic;
 use crate::errors::{
     FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,
 };
@@ -80,9 +82,24 @@ impl<R: Runtime, T: Transport> Member<R, T> {
         leases::ids_by_remaining(&self.shared.keeper)
     }
 
+    /// Makes a backup of the state as it is published now. May be called on any runtime.
+    pub async fn backup(&self) -> Result<Backup, BackupError> {
+        backup::back_up(&self.shared).await
+    }
+
+    /// How much of snapshots this member has sent to others.
+    pub fn snapshot_traffic(&self) -> SnapshotTraffic {
+        self.shared.transfers.sent.read()
+    }
+
     /// The state, to read from.
     pub fn reader(&self) -> &MachineReader {
         &self.shared.reader
+    }
+
+    /// What moves the store into a new one while it is used, so that the disk gets back what is not needed.
+    pub fn defragmenter(&self) -> &Defragmenter {
+        &self.shared.defragmenter
     }
 
     /// Which run of this member it is.

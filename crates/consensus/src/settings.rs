@@ -32,6 +32,8 @@ pub struct Settings {
     pub initial_members: Vec<InitialMember>,
     /// Whether a member with an empty log may help to begin a new cluster; otherwise it waits for a leader to call.
     pub initialise: bool,
+    /// Whether this member is to go on without the others, who are removed. What its log holds stays.
+    pub force_new_cluster: bool,
     /// How often a leader tells the others that it leads.
     pub heartbeat_interval: Duration,
     /// How long a follower waits for a leader before it asks for votes.
@@ -53,6 +55,8 @@ pub struct Settings {
     /// How often a leader notes in the log what remains of a lease that is not kept alive, so that its next leader need not
     /// give it all its time again; never, if it is zero.
     pub lease_checkpoint_interval: Duration,
+    /// How long an entry is at least that is compressed on its way to a follower. None: none is.
+    pub append_compression_bytes: Option<usize>,
     /// What may wait between being accepted and being applied.
     pub limits: Limits,
 }
@@ -65,6 +69,7 @@ impl Settings {
             cluster,
             initial_members,
             initialise: true,
+            force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
             pre_vote: true,
@@ -74,6 +79,7 @@ impl Settings {
             checkpoint_bytes: 256 * 1024 * 1024,
             step_time_max: STEP_TIME_MAX,
             lease_checkpoint_interval: LEASE_CHECKPOINT_INTERVAL,
+            append_compression_bytes: None,
             limits: Limits::default(),
         }
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kvorum_machine::MachineReader;
+use kvorum_machine::{Defragmenter, MachineReader};
 use kvorum_types::{Incarnation, MemberId};
 use kvorum_wal::Log;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Raft, ServerState};
 use tokio::sync::RwLock;
 
+use crate::backup::Backups;
 use crate::checkpoints::{Schedule, Transfers};
 use crate::errors::FatalError;
 use crate::leadership::LeadershipBoard;
@@ -41,6 +42,7 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) engine: Engine<R>,
     pub(crate) log: Log,
     pub(crate) reader: MachineReader,
+    pub(crate) defragmenter: Defragmenter,
     pub(crate) peers: Arc<Peers<T>>,
     pub(crate) proposals: Arc<Proposals>,
     pub(crate) reads: Arc<Reads>,
@@ -51,6 +53,7 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) schedule: Arc<Schedule>,
     pub(crate) retention: Retention,
     pub(crate) transfers: Transfers,
+    pub(crate) backups: Backups,
     pub(crate) stop: Arc<Stop>,
     pub(crate) watchdog: Watchdog,
     /// Held shared by every append that is on its way into the engine, and alone by a snapshot that is installed: see

@@ -23,9 +23,11 @@ use openraft::{Config, Raft, SnapshotPolicy};
 
 use crate::addresses::Addresses;
 use crate::applier::{Applier, ApplierHandle, CheckpointPolicy};
+use crate::backup::Backups;
 use crate::checkpoints::{self, Checkpointer, Schedule, Transfers};
 use crate::clock::Clock;
 use crate::errors::{FatalError, StartError};
+use crate::forced;
 use crate::leadership::LeadershipBoard;
 use crate::leases::{Keeper, Questions};
 use crate::log::{AppliedIndex, LogStore, PurgeLimit};
@@ -139,6 +141,9 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     let machine::Opened { mut machine, maintainer, checkpoints, .. } = opened;
     replay::leases(&mut machine, &log, &mut workshop).await?;
     replay::committed(&mut machine, &checkpoints, &log, &mut workshop).await?;
+    if settings.force_new_cluster {
+        forced::alone(settings, &machine, &log, &mut workshop).await?;
+    }
     checkpoints::make_good(&machine, &checkpoints, log.purged())
         .map_err(|error| StartError::Fatal(FatalError::Checkpoint(Arc::new(error))))?;
     let (checkpointer, schedule, transfers) =
@@ -226,6 +231,7 @@ struct Assembly {
     lease_questions: Arc<Questions>,
     applier: ApplierHandle,
     reader: machine::MachineReader,
+    defragmenter: machine::Defragmenter,
     addresses: Arc<Addresses>,
     retention: Retention,
 }
@@ -266,6 +272,7 @@ impl Assembly {
             lease_questions: Arc::new(Questions::new(clock.clone())),
             clock,
             applier: ApplierHandle::new(parts.bells.applier.clone()),
+            defragmenter: machine.defragmenter(),
             addresses: Arc::new(Addresses::new(Some(reader.clone()), told(settings))),
             reader,
             retention,
@@ -296,6 +303,7 @@ impl Assembly {
             engine,
             log: parts.log.clone(),
             reader: self.reader.clone(),
+            defragmenter: self.defragmenter.clone(),
             peers,
             proposals: self.proposals.clone(),
             reads: self.reads.clone(),
@@ -306,6 +314,7 @@ impl Assembly {
             schedule: parts.schedule.clone(),
             retention: self.retention.clone(),
             transfers: parts.transfers.clone(),
+            backups: Backups::new(self.applier.clone(), parts.transfers.clone()),
             stop: parts.stop.clone(),
             watchdog: Watchdog::new(self.clock.clone()),
             feed: Arc::default(),
@@ -343,6 +352,7 @@ async fn build_engine<R: Runtime, T: Transport>(
         peers: peers.clone(),
         transfers: parts.transfers.clone(),
         silence_max: settings.election_timeout,
+        compress_bytes_min: settings.append_compression_bytes,
     };
     let (log, voters) = (parts.log.clone(), assembly.voters.clone());
     let (applied, retention) = (applied_index(&assembly.reader), assembly.retention.clone());
@@ -442,7 +452,12 @@ fn hand_out<R: Runtime, T: Transport>(
         worker("kv-wal-write", &bells.writer, report, workers.writer(writer)),
         worker("kv-wal-read", &bells.reader, report, workers.reader(reader)),
         worker("kv-apply", &bells.applier, report, workers.applier(applier)),
-        worker("kv-store", &bells.maintainer, stop, workers.maintainer(maintainer)),
+        worker(
+            "kv-store",
+            &bells.maintainer,
+            stop,
+            workers.maintainer(maintainer, shared.defragmenter.clone()),
+        ),
         worker("kv-lease", &bells.keeper, report, workers.keeper(assembly.keeper.clone())),
     ];
     all.extend(checkpointer.map(|checkpointer| {

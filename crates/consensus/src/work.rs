@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kvorum_machine::Defragmenter;
 use kvorum_mvcc::Maintainer;
 use kvorum_wal::{Log, Reader, Writer};
 
@@ -74,7 +75,11 @@ impl Work {
         Box::new(move || applier.step())
     }
 
-    pub(crate) fn maintainer(&self, mut maintainer: Maintainer) -> BoxStep {
+    pub(crate) fn maintainer(
+        &self,
+        mut maintainer: Maintainer,
+        defragmenter: Defragmenter,
+    ) -> BoxStep {
         let clock = self.clock.clone();
         let (stop, log) = (self.stop.clone(), self.log.clone());
         Box::new(move || {
@@ -88,7 +93,10 @@ impl Work {
                 return Step::Stopped;
             }
             match maintainer.step(log.durable_index(), clock.now()) {
-                Ok(maintained) if maintained.idle => Step::Wait(Some(STORE_INTERVAL)),
+                Ok(maintained) if maintained.idle => {
+                    defragmenter.remove_unused();
+                    Step::Wait(Some(STORE_INTERVAL))
+                }
                 Ok(_) => Step::Again,
                 Err(error) => {
                     stop.fail(FatalError::Store(Arc::new(error)));
