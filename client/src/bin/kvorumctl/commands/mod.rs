@@ -16,6 +16,7 @@ mod member;
 mod move_leader;
 mod put;
 mod signals;
+mod snapshot;
 mod txn;
 mod version;
 mod watch;
@@ -49,6 +50,7 @@ pub fn all() -> Vec<Command> {
         move_leader::command(),
         alarm::command(),
         defrag::command(),
+        snapshot::command(),
         downgrade::command(),
         bench::command(),
         version::command(),
@@ -73,6 +75,7 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "member" => member::run(matches).await,
         "move-leader" => move_leader::run(matches).await,
         "alarm" => alarm::run(matches).await,
+        "snapshot" => snapshot::run(matches).await,
         "defrag" => defrag::run(matches).await,
         "downgrade" => downgrade::run(matches).await,
         "bench" => bench::run(matches).await,
