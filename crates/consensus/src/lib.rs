@@ -18,6 +18,7 @@
 //!   applier, checkpoints, work            what runs on workers
 //!   watchdog                              workers that do not come back
 //!   leadership, voters                    who leads, and whether anyone has to be asked
+//!   configure, reconfigure, removal       who belongs to the cluster
 //!   backup                                the state in a file, for those outside
 //!   start, rebuild, bootstrap, transfer, founding, forced
 //!                                         the rare moments of a member's life
@@ -67,10 +68,14 @@ mod snapshot_send;
 
 mod bootstrap;
 mod clock;
+mod configure;
 mod forced;
 mod founding;
 mod leadership;
+mod progress;
 mod rebuild;
+mod reconfigure;
+mod removal;
 mod replay;
 mod runtime;
 mod shared;

@@ -17,6 +17,7 @@ use crate::errors::{
     FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,
 };
 use crate::leases::{self, TimeToLive};
+use crate::reconfigure;
 use crate::runtime::Runtime;
 use crate::serve::serve;
 use crate::settings::Start;
@@ -117,11 +118,9 @@ impl<R: Runtime, T: Transport> Member<R, T> {
         let committed_index = committed_index.max(applied_index);
         let last = shared.log.last().or(shared.log.purged());
         let purged = shared.engine.data_metrics().borrow_watched().purged;
-        let server = shared.engine.server_metrics();
-        let membership = server.borrow_watched().membership_config.clone();
         let id = shared.settings.id;
-        let is_learner = membership.get_node(&id.0).is_some()
-            && !membership.voter_ids().any(|voter| voter == id.0);
+        let members = shared.reader.members();
+        let is_learner = members.iter().any(|member| member.id == id && member.is_learner);
         Status {
             id,
             cluster: shared.settings.cluster,
@@ -153,6 +152,12 @@ impl<R: Runtime, T: Transport> Member<R, T> {
         transfer(&self.shared, to).await
     }
 
+    /// Whether another member was removed and nobody counts on it any more, so that it can be turned away. While that is
+    /// still being arranged, a removed member has to be let in.
+    pub fn has_removed(&self, id: MemberId) -> bool {
+        self.shared.has_removed(id)
+    }
+
     /// Changes who belongs to the cluster; returns who does once the change is applied here. To be called on the runtime the
     /// member was started on.
     pub async fn change_members(
@@ -160,8 +165,7 @@ impl<R: Runtime, T: Transport> Member<R, T> {
         change: MemberChange,
         rules: Reconfiguration,
     ) -> Result<Vec<machine::Member>, MemberChangeError> {
-        let _ = (change, rules);
-        Err(MemberChangeError::Unhealthy)
+        reconfigure::change(&self.shared, change, rules).await
     }
 
     /// Stops the engine, answers all who wait, and lets the workers finish. Does not hand over the leadership first. To be

@@ -132,7 +132,9 @@ impl<T: Transport> Network<T> {
         let urls = self.peers.addresses.of(self.to);
         let connecting = self.peers.transport.connect(self.to, &urls, Lane::Append);
         let connected = R::timeout(self.peers.connect_timeout(), connecting).await;
-        let (tx, rx) = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let connected = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+        let refused = |error: &io::Error| self.peers.told_removed.note(self.to, error);
+        let (tx, rx) = connected.inspect_err(refused)?;
         let (answers_tx, answers) = mpsc::channel(APPENDS_MAX);
         spawn::<R>(receive_append_replies(rx, answers_tx));
         Ok(AppendPipe { tx, answers })

@@ -13,12 +13,14 @@ use tokio::sync::RwLock;
 
 use crate::backup::Backups;
 use crate::checkpoints::{Schedule, Transfers};
+use crate::configure::Configure;
 use crate::errors::FatalError;
 use crate::leadership::LeadershipBoard;
 use crate::leases::{Keeper, Questions};
 use crate::peers::Peers;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
+use crate::removal::Mark;
 use crate::retention::Retention;
 use crate::runtime::Runtime;
 use crate::settings::Settings;
@@ -54,6 +56,8 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) retention: Retention,
     pub(crate) transfers: Transfers,
     pub(crate) backups: Backups,
+    pub(crate) configure: Configure,
+    pub(crate) mark: Mark,
     pub(crate) stop: Arc<Stop>,
     pub(crate) watchdog: Watchdog,
     /// Held shared by every append that is on its way into the engine, and alone by a snapshot that is installed: see

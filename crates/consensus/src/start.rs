@@ -26,6 +26,7 @@ use crate::applier::{Applier, ApplierHandle, CheckpointPolicy};
 use crate::backup::Backups;
 use crate::checkpoints::{self, Checkpointer, Schedule, Transfers};
 use crate::clock::Clock;
+use crate::configure::Configure;
 use crate::errors::{FatalError, StartError};
 use crate::forced;
 use crate::leadership::LeadershipBoard;
@@ -36,6 +37,7 @@ use crate::peers::Peers;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::rebuild;
+use crate::removal::Mark;
 use crate::replay;
 use crate::retention::{self, Retention};
 use crate::runtime::{Runtime, spawn};
@@ -120,6 +122,7 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     start: Start<T>,
 ) -> Result<Started<R, T>, StartError> {
     check(&start.settings)?;
+    Mark::new(start.disk.clone(), &start.data_dir).check()?;
     let stop = Arc::new(Stop::new());
     let bells = Bells::default();
     let Start { settings, wal, pool, transport, .. } = &start;
@@ -315,6 +318,8 @@ impl Assembly {
             retention: self.retention.clone(),
             transfers: parts.transfers.clone(),
             backups: Backups::new(self.applier.clone(), parts.transfers.clone()),
+            configure: Configure::default(),
+            mark: Mark::new(start.disk.clone(), &start.data_dir),
             stop: parts.stop.clone(),
             watchdog: Watchdog::new(self.clock.clone()),
             feed: Arc::default(),
