@@ -58,11 +58,13 @@ impl Builder {
             initial_cluster: InitialCluster::default(),
             initial_cluster_state: ClusterState::New,
             initial_cluster_token: "etcd-cluster".to_owned(),
+            force_new_cluster: false,
             membership: MembershipRules::default(),
             pre_vote: true,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             snapshot_catchup_entries: 5000,
+            peer_append_compression_bytes: None,
             limits: Limits::default(),
             watch_progress_notify_interval: WATCH_PROGRESS_INTERVAL,
             lease_checkpoint_interval: LEASE_CHECKPOINT_INTERVAL,
@@ -227,6 +229,19 @@ impl Builder {
     /// How many entries the log keeps for followers that fell behind.
     pub fn snapshot_catchup_entries(mut self, entries: u64) -> Builder {
         self.config.snapshot_catchup_entries = entries;
+        self
+    }
+
+    /// Goes on without the other members, who are removed; what the log holds stays. For a cluster that has lost its
+    /// majority for good.
+    pub fn force_new_cluster(mut self) -> Builder {
+        self.config.force_new_cluster = true;
+        self
+    }
+
+    /// Compresses log entries of at least so many bytes on their way to followers.
+    pub fn peer_append_compression_bytes(mut self, bytes_min: usize) -> Builder {
+        self.config.peer_append_compression_bytes = Some(bytes_min);
         self
     }
 

@@ -1,4 +1,4 @@
-//! What the executable `kvorum` does: `kvorum [flags]`, `kvorum dev`, `kvorum wal`.
+//! What the executable `kvorum` does: `kvorum [flags]`, `kvorum dev`, `kvorum wal`, `kvorum snapshot`.
 //!
 //! | exit code | after |
 //! |---|---|
@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::builder::Builder;
 use crate::config::{self, Config, Invocation};
 use crate::server::Server;
-use crate::{dev, logging, version, wal_tool};
+use crate::{dev, logging, snapshot_tool, version, wal_tool};
 
 /// How long a member may take to end after a signal. What it acknowledged is on disk, so cutting it short loses nothing.
 const STOP_TIME_MAX: Duration = Duration::from_millis(1900);
@@ -47,6 +47,7 @@ pub fn run(
             ExitCode::SUCCESS
         }
         Invocation::Wal(command) => wal_tool::run(&command),
+        Invocation::Snapshot(command) => snapshot_tool::run(&command),
         Invocation::Dev(options) => {
             logging::start(options.log);
             on_runtime(dev::run(options.member_count))

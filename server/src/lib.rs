@@ -31,6 +31,7 @@ mod logging;
 mod peer;
 mod running;
 mod server;
+mod snapshot_tool;
 mod socket;
 mod threads;
 pub mod version;

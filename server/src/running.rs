@@ -520,6 +520,8 @@ fn start_of(
             checkpoint_bytes: builder.checkpoint_bytes,
             catchup_entries: config.snapshot_catchup_entries,
             lease_checkpoint_interval: config.lease_checkpoint_interval,
+            force_new_cluster: config.force_new_cluster,
+            append_compression_bytes: config.peer_append_compression_bytes,
             pre_vote: config.pre_vote,
             auto_promote: config.membership.auto_promote,
             ..Settings::new(identity.member, identity.cluster, identity.initial_members)

@@ -34,6 +34,14 @@ pub enum ConfigError {
     /// A subcommand's own arguments.
     #[error("{0}")]
     Usage(&'static str),
+    /// One of two flags of a restore that go together.
+    #[error(
+        "if any flags in the group [bump-revision mark-compacted] are set they must all be set; missing [{missing}]"
+    )]
+    MissingTogether {
+        /// The one that is missing.
+        missing: &'static str,
+    },
     /// A value of the wrong kind.
     #[error("invalid value {value:?} for {source_name}: {reason}")]
     BadValue {

@@ -80,6 +80,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Clustering, Text, "initial-cluster", "${name}=${initial-advertise-peer-urls}", "The first members, as name=url,name=url."),
     Flag::new(Clustering, Text, "initial-cluster-state", "new", "'new' to found a cluster, 'existing' for a member that was added to one."),
     Flag::new(Clustering, Text, "initial-cluster-token", "etcd-cluster", "Sets clusters with the same addresses apart."),
+    Flag::new(Member, Number, "peer-append-compression-bytes", "0", "Compress log entries of at least that many bytes on their way to followers; 0 is never; not in etcd."),
     Flag::new(Clustering, Switch, "strict-reconfig-check", "true", "Refuse changes of members that could leave the cluster without a quorum."),
     Flag::new(Clustering, Number, MAX_LEARNERS[0], "1", "Most members without a vote there may be."),
     Flag::new(Clustering, Number, MAX_LEARNERS[1], "1", "The same under the name it has in etcd 3.5."),
@@ -95,6 +96,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Compaction, Text, "auto-compaction-retention", "0", "How long, such as 30m or a number of hours, or how many revisions; 0: everything."),
     Flag::new(Logging, Text, "log-level", "info", "One of debug, info, warn, error, panic, fatal."),
     Flag::new(Logging, Text, "log-format", "json", "'json' or 'console'."),
+    Flag::new(Unsafe, Switch, "force-new-cluster", "false", "Go on without the other members, who are removed: for a cluster that has lost its majority for good."),
     Flag::new(Unsafe, Switch, "unsafe-no-fsync", "false", "Sync nothing to disk: acknowledged writes may be lost."),
     Flag::new(Other, Switch, "version", "false", "Print the version and exit."),
 ];
@@ -130,7 +132,7 @@ pub(super) static UNSUPPORTED_SWITCHES: &[&str] = &[
     "experimental-enable-lease-checkpoint", "experimental-enable-lease-checkpoint-persist",
     "experimental-initial-corrupt-check", "experimental-memory-mlock",
     "experimental-peer-skip-client-san-verification", "experimental-stop-grpc-service-on-defrag",
-    "experimental-txn-mode-write-with-shared-buffer", "force-new-cluster", "initial-election-tick-advance",
+    "experimental-txn-mode-write-with-shared-buffer", "initial-election-tick-advance",
     "memory-mlock", "peer-auto-tls", "peer-client-cert-auth", "peer-skip-client-san-verification",
     "socket-reuse-address", "socket-reuse-port",
     // Flags of etcd 2 that etcd still takes and ignores.

@@ -16,6 +16,9 @@ Usage:
   kvorum wal dump|verify DIR
     Show or check a write-ahead log that no member has open.
 
+  kvorum snapshot status|restore FILE
+    Look at a backup, or make a member of a new cluster from it.
+
   kvorum --version
     Show the version.
 

@@ -22,6 +22,7 @@ pub mod identity;
 mod model;
 mod parse;
 mod settings;
+mod snapshot;
 mod time;
 mod url;
 mod validate;
@@ -35,6 +36,7 @@ pub use model::{
     WalAction, WalCommand,
 };
 pub use parse::parse;
+pub use snapshot::{RestoreSettings, SnapshotCommand, SnapshotOutput};
 pub use url::{Address, Scheme, ServerUrl};
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{InitialCluster, ServerUrl};
+use super::{InitialCluster, ServerUrl, SnapshotCommand};
 
 /// What [`parse`](super::parse) made of the command line.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub enum Invocation {
     Dev(DevOptions),
     /// Read a write-ahead log that no member has open.
     Wal(WalCommand),
+    /// Look at a backup, or make a member of it.
+    Snapshot(SnapshotCommand),
     /// Print this and exit with 0.
     Print(String),
 }
@@ -79,6 +81,8 @@ pub struct Config {
     pub initial_cluster_state: ClusterState,
     /// Sets clusters with the same addresses apart.
     pub initial_cluster_token: String,
+    /// Whether this member is to go on without the others, who are removed.
+    pub force_new_cluster: bool,
     /// What changes of members are allowed.
     pub membership: MembershipRules,
     /// Whether a member asks whether it could win an election before it begins one.
@@ -89,6 +93,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// How many entries the log keeps for followers that fell behind.
     pub snapshot_catchup_entries: u64,
+    /// How long an entry is at least that is compressed on its way to a follower. `None`: none is.
+    pub peer_append_compression_bytes: Option<usize>,
     /// What a client may ask for at once.
     pub limits: Limits,
     /// How long a watcher that asked for progress notifications hears nothing before it gets one. At least

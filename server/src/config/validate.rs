@@ -38,11 +38,13 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
             .text("initial-cluster-token")
             .unwrap_or("etcd-cluster")
             .to_owned(),
+        force_new_cluster: settings.switch("force-new-cluster")?,
         membership: membership_rules(settings)?,
         pre_vote: settings.switch_or("pre-vote", true)?,
         heartbeat_interval: milliseconds(settings, "heartbeat-interval", 100)?,
         election_timeout: milliseconds(settings, "election-timeout", 1000)?,
         snapshot_catchup_entries: settings.number("snapshot-catchup-entries")?.unwrap_or(5000),
+        peer_append_compression_bytes: append_compression(settings)?,
         limits: limits(settings)?,
         watch_progress_notify_interval: watch_progress_interval(settings)?
             .max(WATCH_PROGRESS_INTERVAL_MIN),
@@ -77,6 +79,12 @@ pub(super) fn log_options(
         _ => Err(BadValue::Choice("json, console")),
     })?;
     Ok(LogOptions { level: level.unwrap_or(unset.level), format: format.unwrap_or(unset.format) })
+}
+
+/// 0 is never.
+fn append_compression(settings: &Settings) -> Result<Option<usize>, ConfigError> {
+    let bytes = settings.number("peer-append-compression-bytes")?.filter(|bytes| *bytes > 0);
+    Ok(bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
 fn data_dir(settings: &Settings, name: &str) -> PathBuf {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use kvorum_consensus::{
-    Clock, FatalError, Leadership, MemberChange, Reconfiguration, Status, TimeToLive,
+    Backup, Clock, FatalError, Leadership, MemberChange, Reconfiguration, Status, TimeToLive,
 };
 use kvorum_machine::{MachineReader, Member, RangeError};
 use kvorum_mvcc as mvcc;
@@ -107,6 +107,11 @@ impl Context {
 
     pub(super) fn message_bytes_max(&self) -> usize {
         self.limits.message_bytes_max()
+    }
+
+    /// Makes a backup of the state.
+    pub(super) async fn back_up(&self) -> Result<Backup, CallError> {
+        Ok(self.member.backup().await?)
     }
 
     /// The state, as it was last published.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! request -> service -> method -> receive -> decode -> context.admit -> kv, range_stream, maintenance, cluster, health -> reply
+//!               |          |   +- context.admit -> snapshot: a backup, piece by piece -> reply
 //!               |          |   +- context.admit -> watch: requests -> hub -> response -> reply
 //!               |          |   +- context.admit -> lease, concurrency -> the member, the hub -> reply
 //!               |          +- reflection
@@ -35,6 +36,7 @@ mod reflection;
 mod reply;
 mod requests;
 mod service;
+mod snapshot;
 mod watch;
 
 pub(crate) use context::Context;

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Body;
 use kvorum_proto::api::etcdserverpb::{
-    AlarmRequest, HashKvRequest, MoveLeaderRequest, StatusRequest,
+    AlarmRequest, HashKvRequest, MoveLeaderRequest, SnapshotRequest, StatusRequest,
 };
 use kvorum_proto::api::v3electionpb::LeaderRequest;
 use kvorum_proto::wire::{
@@ -25,7 +25,8 @@ use super::method::{self, Method};
 use super::reflection::Reflection;
 use super::reply::{self, ReplyBody};
 use super::{
-    cluster, concurrency, deadline, health, kv, lease, maintenance, range_stream, receive, watch,
+    cluster, concurrency, deadline, health, kv, lease, maintenance, range_stream, receive,
+    snapshot, watch,
 };
 use crate::errors::{CallError, MessageError};
 use crate::http as plain;
@@ -108,6 +109,11 @@ impl ClientService {
                 let messages =
                     range_stream::range_stream(context.clone(), request, requires_leader).await?;
                 Ok(reply::with_messages(messages))
+            }
+            Method::Snapshot => {
+                let SnapshotRequest {} = decode(&encoded)?;
+                context.admit(headers, true)?;
+                snapshot::snapshot(context.clone()).await.map(reply::with_messages)
             }
             Method::HealthWatch => {
                 let request: HealthCheckRequest = decode(&encoded)?;
