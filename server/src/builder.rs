@@ -13,7 +13,7 @@ use kvorum_machine::BackendKind;
 use crate::config::{
     AutoCompaction, ClusterState, Config, InitialCluster, LEASE_CHECKPOINT_INTERVAL,
     LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, MembershipRules,
-    ServerUrl, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
+    QUOTA_BACKEND_BYTES, ServerUrl, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
 };
 use crate::failure::StartError;
 use crate::server::Server;
@@ -68,6 +68,8 @@ impl Builder {
             limits: Limits::default(),
             watch_progress_notify_interval: WATCH_PROGRESS_INTERVAL,
             lease_checkpoint_interval: LEASE_CHECKPOINT_INTERVAL,
+            quota_backend_bytes: Some(QUOTA_BACKEND_BYTES),
+            auto_disarm: false,
             auto_compaction: AutoCompaction::Off,
             log: LogOptions { level: LogLevel::Info, format: LogFormat::Json },
             unsafe_no_fsync: false,
@@ -261,6 +263,18 @@ impl Builder {
     /// [`WATCH_PROGRESS_INTERVAL_MIN`].
     pub fn watch_progress_notify_interval(mut self, interval: Duration) -> Builder {
         self.config.watch_progress_notify_interval = interval.max(WATCH_PROGRESS_INTERVAL_MIN);
+        self
+    }
+
+    /// How many bytes keys and their history may take; none: as many as the disk does.
+    pub fn quota_backend_bytes(mut self, bytes: Option<u64>) -> Builder {
+        self.config.quota_backend_bytes = bytes;
+        self
+    }
+
+    /// Ends the alarm that there is no space once there is.
+    pub fn auto_disarm(mut self) -> Builder {
+        self.config.auto_disarm = true;
         self
     }
 

@@ -43,6 +43,9 @@ pub(crate) enum CallError {
     /// Another one leads, or nobody.
     #[error("election: not leader")]
     ElectionNotLeader,
+    /// A Downgrade with an action there is not.
+    #[error("etcdserver: unknown method")]
+    UnknownMethod,
     /// Another member was to lead, and does not in time. etcd's servers send it as `Unknown`.
     #[error("etcdserver: request timed out, leader transfer took too long")]
     LeaderTransferTimedOut,
@@ -134,6 +137,7 @@ impl CallError {
             | CallError::Method(_)
             | CallError::Message(MessageError::Compressed(_)) => Code::Unimplemented,
             CallError::Relayed(_)
+            | CallError::UnknownMethod
             | CallError::LeaderTransferTimedOut
             | CallError::SessionExpired
             | CallError::LeaderKeyMissing

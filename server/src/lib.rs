@@ -33,6 +33,7 @@ mod running;
 mod server;
 mod snapshot_tool;
 mod socket;
+mod space;
 mod threads;
 pub mod version;
 mod wal_tool;

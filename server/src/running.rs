@@ -37,6 +37,7 @@ use crate::joining::{self, Joined};
 use crate::listen::{ClientPort, ClientPortLimits};
 use crate::peer::{Acceptor, Host, PeerRx, PeerTransport, PeerTx};
 use crate::socket::{BoundListener, Listener};
+use crate::space::{self, Disks, Space};
 use crate::threads::{END_TIME_MAX, WorkerThreads};
 use crate::{CoreMember, attributes, clock, compactor};
 
@@ -152,6 +153,11 @@ impl Running {
         };
         let prefix = builder.thread_name_prefix.clone();
         let clock = builder.clock.clone().unwrap_or_else(clock::machine);
+        let disks = Disks {
+            disk: disk.clone(),
+            dirs: vec![dirs.member.clone(), dirs.wal.clone()],
+            segment_bytes: builder.wal.segment_bytes,
+        };
         let start =
             start_of(builder, identity, disk, &dirs, (transport.clone(), pool, clock.clone()));
         let (member, mut workers) = Member::start(start).await?;
@@ -162,6 +168,7 @@ impl Running {
         let (ready_sender, ready) = watch::channel(false);
         let endpoints = sockets.client_urls.clone();
         let peer_urls = sockets.peer_urls.clone();
+        let space = Arc::new(Space::new(config.quota_backend_bytes));
         let compactor_clock = clock.clone();
         let mut running = Running {
             peers: JoinSet::new(),
@@ -179,7 +186,8 @@ impl Running {
             running.take_in_peers(transport, sockets.peers)?;
             let (member, hub) = (running.member.clone(), running.watches.hub());
             let ends = (Handle::current(), is_closing.clone());
-            let context = Context::new(member, hub, &config, clock, ends, is_joining);
+            let context =
+                Context::new(member, hub, &config, clock, ends, (is_joining, space.clone()));
             let port = ClientPort::new(ClientService::new(context), limits, is_closing);
             running.serve_clients(port, clients, sockets.clients)
         });
@@ -191,6 +199,8 @@ impl Running {
         let compacting =
             compactor::run(running.member.clone(), compactor_clock, config.auto_compaction);
         running.peers.spawn(compacting);
+        let watching = space::watch(running.member.clone(), space, disks, config.auto_disarm);
+        running.peers.spawn(watching);
         let advertised = advertised(&config.advertise_client_urls, &running.endpoints);
         running.publish(config.name, advertised, ready_sender);
         Ok(running)
@@ -315,7 +325,7 @@ impl Host for CoreMember {
     }
 
     fn is_removed(&self, member: MemberId) -> bool {
-        self.reader().removed().contains(&member)
+        self.has_removed(member)
     }
 }
 

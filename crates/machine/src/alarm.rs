@@ -7,12 +7,13 @@ use bytes::Bytes;
 use kvorum_proto::api::etcdserverpb::alarm_request::AlarmAction;
 use kvorum_proto::api::etcdserverpb::{AlarmRequest, AlarmType};
 use kvorum_proto::entry::CommandKind;
-use kvorum_proto::wire::{RequestOp, TxnRequest, request_op::Request};
+use kvorum_proto::wire::TxnRequest;
 use kvorum_types::MemberId;
 use prost::Message;
 
 use crate::command::Failure;
 use crate::outcome::CommandError;
+use crate::txn;
 
 /// The most alarms there may be. There are two kinds, and seldom as many as ten members.
 const ALARMS_MAX: usize = 1024;
@@ -41,7 +42,7 @@ pub(crate) struct Alarms(Arc<BTreeSet<Alarm>>);
 
 impl AlarmKind {
     /// Its number in the API.
-    pub(crate) fn number(self) -> i32 {
+    pub fn number(self) -> i32 {
         match self {
             AlarmKind::NoSpace => AlarmType::Nospace.into(),
             AlarmKind::Corrupt => AlarmType::Corrupt.into(),
@@ -127,16 +128,10 @@ fn touches_data(kind: CommandKind) -> bool {
     }
 }
 
-/// Of a transaction both branches are looked at, whichever is taken, but not the transactions in them: etcd's way.
 fn needs_room(kind: CommandKind, request: &Bytes) -> Result<bool, Failure> {
     match kind {
         CommandKind::Put | CommandKind::LeaseGrant => Ok(true),
-        CommandKind::Txn => {
-            let txn = TxnRequest::decode(request.clone())?;
-            let puts =
-                |operation: &RequestOp| matches!(operation.request, Some(Request::RequestPut(_)));
-            Ok(txn.success.iter().chain(&txn.failure).any(puts))
-        }
+        CommandKind::Txn => Ok(txn::has_put(&TxnRequest::decode(request.clone())?)),
         _ => Ok(false),
     }
 }

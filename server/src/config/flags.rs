@@ -89,6 +89,8 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Limits, Number, "max-request-bytes", "1572864", "Largest request of a client in bytes, at most 33554432."),
     Flag::new(Limits, Number, "max-txn-ops", "128", "Longest list of operations in a transaction."),
     Flag::new(Limits, Number, "max-concurrent-streams", "4294967295", "Most calls that a client may have open on one connection."),
+    Flag::new(Limits, Text, "quota-backend-bytes", "0", "Most bytes that keys and their history may take; 0: 2147483648, below 0: no limit."),
+    Flag::new(Limits, Switch, "auto-disarm", "false", "End the alarm that there is no space once there is; not in etcd."),
     Flag::new(Watches, Time, WATCH_PROGRESS[0], "10m", "How long a watcher that asked for progress notifications waits for one; at least 100ms."),
     Flag::new(Watches, Time, WATCH_PROGRESS[1], "10m", "The same under the name it has in etcd 3.5."),
     Flag::new(Leases, Time, LEASE_CHECKPOINT, "5m", "How often the leader notes what remains of leases that are not kept alive; at least 1s."),
@@ -168,7 +170,7 @@ pub(super) static UNSUPPORTED_VALUES: &[&str] = &[
     "peer-cert-allowed-hostname", "peer-cert-file", "peer-client-cert-file", "peer-client-key-file",
     "peer-crl-file", "peer-key-file", "peer-trusted-ca-file", "proxy", "proxy-dial-timeout",
     "proxy-failure-wait", "proxy-read-timeout", "proxy-refresh-interval", "proxy-write-timeout",
-    "quota-backend-bytes", "raft-read-timeout", "raft-write-timeout", "self-signed-cert-validity",
+    "raft-read-timeout", "raft-write-timeout", "self-signed-cert-validity",
     "snapshot-count", "tls-max-version", "tls-min-version", "trusted-ca-file", "v2-deprecation",
     "warning-apply-duration", "warning-unary-request-duration",
 ];

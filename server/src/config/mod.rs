@@ -32,8 +32,8 @@ pub use error::ConfigError;
 pub use model::{
     AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, DevOptions, Invocation,
     LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel,
-    LogOptions, MembershipRules, Parsed, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
-    WalAction, WalCommand,
+    LogOptions, MembershipRules, Parsed, QUOTA_BACKEND_BYTES, WATCH_PROGRESS_INTERVAL,
+    WATCH_PROGRESS_INTERVAL_MIN, WalAction, WalCommand,
 };
 pub use parse::parse;
 pub use snapshot::{RestoreSettings, SnapshotCommand, SnapshotOutput};

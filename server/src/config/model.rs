@@ -103,6 +103,10 @@ pub struct Config {
     /// How often the leader notes what remains of leases that are not kept alive, so that the next leader need not give
     /// them all their time again. At least [`LEASE_CHECKPOINT_INTERVAL_MIN`].
     pub lease_checkpoint_interval: Duration,
+    /// The most bytes that keys and their history may take. None: as many as the disk does.
+    pub quota_backend_bytes: Option<u64>,
+    /// Whether the alarm that there is no space ends by itself.
+    pub auto_disarm: bool,
     /// What history is forgotten without anybody asking for it.
     pub auto_compaction: AutoCompaction,
     /// What to log.
@@ -196,6 +200,9 @@ pub enum AutoCompaction {
     /// All but so many of the newest revisions; above 0.
     Revisions(i64),
 }
+
+/// etcd's own quota.
+pub const QUOTA_BACKEND_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 /// The shortest time that history is kept where old history is compacted by itself.
 pub const AUTO_COMPACTION_AGE_MIN: Duration = Duration::from_secs(1);

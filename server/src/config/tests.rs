@@ -142,6 +142,18 @@ fn what_remains_of_leases_is_noted_as_often_as_set() {
 }
 
 #[test]
+fn the_quota_is_etcds_unless_it_is_set() {
+    let quota = |line: &str| serve(line, &[]).quota_backend_bytes;
+    assert_eq!(quota(""), Some(2_147_483_648));
+    assert_eq!(quota("--quota-backend-bytes 0"), Some(2_147_483_648));
+    assert_eq!(quota("--quota-backend-bytes 5000"), Some(5000));
+    assert_eq!(quota("--quota-backend-bytes=-1"), None);
+    let refused = refusal("--quota-backend-bytes 8G", &[]);
+    assert!(refused.ends_with("it must be a whole number"), "{refused}");
+    assert!(serve("--auto-disarm", &[]).auto_disarm);
+}
+
+#[test]
 fn history_is_kept_by_age_or_by_count() {
     let kept = |line: &str| serve(line, &[]).auto_compaction;
     let hours = |count: u64| AutoCompaction::Periodic(Duration::from_secs(count * 60 * 60));

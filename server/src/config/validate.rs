@@ -11,7 +11,7 @@ use super::flags::{
 use super::model::{
     AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, LEASE_CHECKPOINT_INTERVAL,
     LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, MembershipRules,
-    WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
+    QUOTA_BACKEND_BYTES, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
 };
 use super::settings::{Settings, join};
 use super::time::parse_time;
@@ -50,6 +50,8 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
             .max(WATCH_PROGRESS_INTERVAL_MIN),
         lease_checkpoint_interval: lease_checkpoint_interval(settings)?
             .max(LEASE_CHECKPOINT_INTERVAL_MIN),
+        quota_backend_bytes: quota(settings)?,
+        auto_disarm: settings.switch("auto-disarm")?,
         auto_compaction: auto_compaction(settings)?,
         log: log_options(settings, LogOptions { level: LogLevel::Info, format: LogFormat::Json })?,
         unsafe_no_fsync: settings.switch("unsafe-no-fsync")?,
@@ -170,6 +172,16 @@ pub(super) fn warnings(settings: &Settings) -> Result<Vec<String>, ConfigError> 
 fn lease_checkpoint_interval(settings: &Settings) -> Result<Duration, ConfigError> {
     let set = settings.read(LEASE_CHECKPOINT, parse_time)?.filter(|interval| !interval.is_zero());
     Ok(set.unwrap_or(LEASE_CHECKPOINT_INTERVAL))
+}
+
+/// As in etcd, nothing means etcd's own quota, and what is below it none.
+fn quota(settings: &Settings) -> Result<Option<u64>, ConfigError> {
+    let set = settings
+        .read("quota-backend-bytes", |text| text.parse::<i64>().map_err(|_| BadValue::Number))?;
+    match set.unwrap_or(0) {
+        0 => Ok(Some(QUOTA_BACKEND_BYTES)),
+        bytes => Ok(u64::try_from(bytes).ok()),
+    }
 }
 
 /// As in etcd, a bare number is one of hours or of revisions, whichever the mode is about.

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use kvorum_consensus::{
     Backup, Clock, FatalError, Leadership, MemberChange, Reconfiguration, Status, TimeToLive,
 };
-use kvorum_machine::{MachineReader, Member, RangeError};
+use kvorum_machine::{Defragmenter, MachineReader, Member, RangeError};
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::StoreError;
 use kvorum_proto::entry::CommandKind;
@@ -24,6 +24,7 @@ use super::receive::Budget;
 use crate::CoreMember;
 use crate::config::{Config, Limits, MembershipRules};
 use crate::errors::CallError;
+use crate::space::Space;
 
 /// The most calls open at once, of all clients together. Each holds a task and its buffers.
 const CALLS_MAX: usize = 65_536;
@@ -49,6 +50,7 @@ pub(crate) struct Context {
     core: Handle,
     is_closing: watch::Receiver<bool>,
     is_joining: bool,
+    space: Arc<Space>,
     rules: MembershipRules,
     member_id: MemberId,
     cluster_id: ClusterId,
@@ -62,14 +64,14 @@ pub(crate) struct Context {
 
 impl Context {
     /// Serves from `member`, which lives on the runtime `core`, watches from `watches`, until `is_closing`. One that
-    /// `is_joining` was not there when its cluster began.
+    /// `is_joining` was not there when its cluster began. It stores what `space` admits.
     pub(crate) fn new(
         member: CoreMember,
         watches: Hub,
         config: &Config,
         clock: Clock,
         (core, is_closing): (Handle, watch::Receiver<bool>),
-        is_joining: bool,
+        (is_joining, space): (bool, Arc<Space>),
     ) -> Context {
         let status = member.status();
         Context {
@@ -82,6 +84,7 @@ impl Context {
             core,
             is_closing,
             is_joining,
+            space,
             rules: config.membership,
             member_id: status.id,
             cluster_id: status.cluster,
@@ -112,6 +115,24 @@ impl Context {
     /// Makes a backup of the state.
     pub(super) async fn back_up(&self) -> Result<Backup, CallError> {
         Ok(self.member.backup().await?)
+    }
+
+    /// The most bytes that may be in use; 0 if there is no such bound.
+    pub(super) fn quota_bytes(&self) -> i64 {
+        self.space.quota_bytes().map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX))
+    }
+
+    /// Refuses what there is no room for.
+    pub(super) fn admit_bytes(&self, bytes: usize) -> Result<(), CallError> {
+        if self.space.admits(self.reader().store().in_use_bytes(), bytes) {
+            return Ok(());
+        }
+        Err(EtcdError::NoSpace.into())
+    }
+
+    /// What moves the store into a new one.
+    pub(super) fn defragmenter(&self) -> Defragmenter {
+        self.member.defragmenter().clone()
     }
 
     /// The state, as it was last published.

@@ -18,11 +18,14 @@
 //! What etcd refuses before a handler runs is refused in etcd's order: the message itself, a member without a vote, the
 //! client's version, a required leader, then the request's own rules.
 
+mod alarm;
 mod call_end;
 mod cluster;
 mod concurrency;
 mod context;
 mod deadline;
+mod defragment;
+mod downgrade;
 mod health;
 mod kv;
 mod leader_watch;

@@ -11,7 +11,8 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Body;
 use kvorum_proto::api::etcdserverpb::{
-    AlarmRequest, HashKvRequest, MoveLeaderRequest, SnapshotRequest, StatusRequest,
+    AlarmRequest, DefragmentRequest, DowngradeRequest, HashKvRequest, HashRequest,
+    MoveLeaderRequest, SnapshotRequest, StatusRequest,
 };
 use kvorum_proto::api::v3electionpb::LeaderRequest;
 use kvorum_proto::wire::{
@@ -25,8 +26,8 @@ use super::method::{self, Method};
 use super::reflection::Reflection;
 use super::reply::{self, ReplyBody};
 use super::{
-    cluster, concurrency, deadline, health, kv, lease, maintenance, range_stream, receive,
-    snapshot, watch,
+    alarm, cluster, concurrency, deadline, defragment, downgrade, health, kv, lease, maintenance,
+    range_stream, receive, snapshot, watch,
 };
 use crate::errors::{CallError, MessageError};
 use crate::http as plain;
@@ -192,6 +193,16 @@ impl ClientService {
                 context.admit(headers, true)?;
                 maintenance::status(context)
             }
+            Method::Hash => {
+                let HashRequest {} = decode(&encoded)?;
+                context.admit(headers, false)?;
+                maintenance::hash(context).await
+            }
+            Method::Defragment => {
+                let DefragmentRequest {} = decode(&encoded)?;
+                context.admit(headers, false)?;
+                defragment::defragment(context).await
+            }
             Method::HashKv => {
                 let request: HashKvRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
@@ -200,7 +211,12 @@ impl ClientService {
             Method::Alarm => {
                 let request: AlarmRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
-                maintenance::alarm(context, &request).await
+                alarm::alarm(context, &request).await
+            }
+            Method::Downgrade => {
+                let request: DowngradeRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                downgrade::downgrade(context, &request).await
             }
             Method::HealthCheck => {
                 let request: HealthCheckRequest = decode(&encoded)?;
