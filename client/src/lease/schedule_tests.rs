@@ -88,6 +88,25 @@ fn what_was_unanswered_is_sent_again_at_once_and_counts_from_then() {
 }
 
 #[test]
+fn one_that_is_not_answered_comes_after_the_others_next_time() {
+    let mut schedule = schedule();
+    let listeners = [1, 2, 3].map(|id| granted(&mut schedule, id));
+    for id in 1..=3 {
+        assert_eq!(schedule.next_request(at(3000 + id)), i64::try_from(id).ok());
+    }
+    // The member waits for something before it answers for the first, and the others wait behind it.
+    assert!(schedule.is_overdue(at(6001)));
+    schedule.lost();
+    for id in [2, 3, 1] {
+        assert_eq!(schedule.next_request(at(6010)), Some(id));
+    }
+    assert!(
+        schedule.answered(&answer(2, 9), at(6011)) && schedule.answered(&answer(3, 9), at(6011))
+    );
+    assert_eq!(listeners.map(|listener| listener.is_alive(at(9000))), [false, true, true]);
+}
+
+#[test]
 fn a_ttl_of_zero_ends_it() {
     let mut schedule = schedule();
     let listener = granted(&mut schedule, 7);
