@@ -5,6 +5,7 @@ mod fencing;
 mod gone;
 mod hazards;
 mod locks;
+mod places;
 mod recipes;
 mod safety;
 mod service;
