@@ -223,11 +223,11 @@ impl Schedule {
         }
     }
 
-    /// Whether a keep-alive has waited for its answer for too long, so that the stream is to be given up.
+    /// Gives the stream up if a keep-alive has waited for its answer for too long. Whether it has.
     ///
     /// A server answers in order, so if it is one lease that keeps it, it is the one that was sent for first. That one comes
     /// after all the others next time: else it would keep them from being renewed again, until all are lost.
-    pub(super) fn is_overdue(&mut self, now: Moment) -> bool {
+    pub(super) fn gives_up(&mut self, now: Moment) -> bool {
         if self.flying.first().is_none_or(|(answer_by, _)| *answer_by > now) {
             return false;
         }

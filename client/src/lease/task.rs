@@ -168,7 +168,7 @@ impl Task {
             if self.schedule.is_empty() {
                 return Ok(());
             }
-            if self.schedule.is_overdue(now()) {
+            if self.schedule.gives_up(now()) {
                 return Err(Status::unavailable("the member does not answer"));
             }
         }
