@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use kvorum_testkit::{Cluster, eventually};
 use tokio::time::sleep;
 
@@ -108,26 +109,25 @@ async fn a_leader_paused_past_its_term_neither_renews_nor_revokes() {
     let mut cluster = Cluster::of(3).as_processes().start().await;
     let mut clients = held(&cluster).await;
     let leader = cluster.leader().await;
-    // The old leader knows them, and nobody else keeps them alive.
-    let probes = clients.grant_through(leader, 9, 3).await;
+    // The old leader knows them, and nobody else keeps them alive. To it, some have ended when it goes on, and the others
+    // have not.
+    let ended = clients.grant_through(leader, 9, 3).await;
+    let running = clients.grant_through(leader, 24, 4).await;
     let lost = clients.now();
     cluster.process(leader).pause();
     let new = led_by(&cluster, &others(leader)).await;
     clients.settled(lost, new).await;
-    // To the old leader, they have ended when it goes on: but these were renewed by the new one.
     sleep((lost + millis(2_000)).saturating_sub(clients.now())).await;
-    clients.keep_alive(new, &probes[..3]).await;
+    clients.keep_alive(new, &ended[..3]).await;
     sleep((lost + millis(3_200)).saturating_sub(clients.now())).await;
     let old = clients.endpoint(leader);
-    let ask = |id: i64| clients.book.keep_alive(old, id, millis(2_000));
+    let ask = |id: &i64| clients.book.keep_alive(old, *id, millis(2_000));
     // Some ask while it stands still, the others in its first moments: an answer must be one of the new leader's.
-    let waiting = async { futures_util::join!(ask(probes[0]), ask(probes[3]), ask(probes[4])) };
+    let waiting = join_all(ended[..5].iter().chain(&running[..12]).map(ask));
     let asking = async {
         sleep(millis(100)).await;
         cluster.process(leader).resume();
-        for _ in 0..10 {
-            futures_util::join!(ask(probes[1]), ask(probes[5]), ask(probes[6]));
-        }
+        join_all(ended[5..8].iter().chain(&running[12..20]).map(ask)).await;
     };
     futures_util::join!(waiting, asking);
     end(&cluster, &clients).await;
@@ -148,7 +148,7 @@ async fn a_leader_cut_off_renews_nothing() {
     let old = clients.endpoint(leader);
     for round in probes[..6].chunks(2) {
         let asking = round.iter().map(|id| clients.book.keep_alive(old, *id, millis(400)));
-        let answered = futures_util::future::join_all(asking).await;
+        let answered = join_all(asking).await;
         assert!(answered.iter().all(Option::is_none), "{answered:?}");
     }
     clients.keep_alive(new, &probes).await;
