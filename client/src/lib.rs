@@ -36,6 +36,7 @@ mod connections;
 mod error;
 mod kv;
 pub mod lease;
+mod mailbox;
 mod maintenance;
 mod peer_url;
 mod range;

@@ -1,4 +1,4 @@
-"""Runs a command that does not end by itself, and what happens meanwhile."""
+"""Runs commands that do not end by themselves, and what happens meanwhile."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ END_SECONDS_MAX = 5
 # Between two tries at something that has not shown yet.
 KNOCK_SECONDS = 0.05
 # `watches` explains them.
-STEP_SIGNS = ("$", "*", "<", ">", "!", "^", ".")
+STEP_SIGNS = ("$", "*", "<", ">", "!", "^", ".", "?", "&", "@", "x")
 # Begins what is told when a step failed.
 STUCK = "stuck: "
 
@@ -42,6 +42,8 @@ class Follower:
                                         stderr=subprocess.PIPE, env=environment, bufsize=0)
         # Bytes have no lines.
         self.is_text = is_text
+        self.has_ended = False
+        self.knocks = []
         self.printed = {">": b"", "!": b""}
         self.seen = {">": 0, "!": 0}
         self.pipes = selectors.DefaultSelector()
@@ -76,14 +78,15 @@ class Follower:
                 return self.find(sign, text)
         return True
 
-    def knock(self, run):
+    def knock(self, run, text):
         """Does something again and again until it shows. False if it never does."""
+        self.knocks.append(f"{text.split()[-1]}\n".encode())
         deadline = time.monotonic() + WAIT_SECONDS_MAX
         before = len(self.printed[">"])
         while len(self.printed[">"]) == before:
             if time.monotonic() > deadline:
                 return False
-            run()
+            run(text)
             if not self.read(KNOCK_SECONDS):
                 return False
         return True
@@ -102,13 +105,29 @@ class Follower:
             if time.monotonic() > deadline:
                 return False
         self.process.wait(END_SECONDS_MAX)
+        self.has_ended = True
         return True
 
-    def interrupt(self):
-        """Interrupts the command, takes the rest of its output, and gives its exit code."""
-        self.process.send_signal(signal.SIGINT)
-        self.wait_for_end()
-        return self.process.returncode
+    def interrupt(self, name=""):
+        """Interrupts the command, or sends it the signal of that name, and takes the rest of its output. False if it does
+        not end."""
+        self.process.send_signal(signal.Signals[f"SIG{name or 'INT'}"])
+        return self.wait_for_end()
+
+    def finish(self, complaint):
+        """What the command has printed; one that still runs is interrupted. `complaint` is what went wrong, or nothing."""
+        had_ended = self.has_ended
+        if not had_ended:
+            self.interrupt()
+        code, stdout, stderr = self.process.returncode, self.printed[">"], self.printed["!"]
+        if complaint:
+            stderr += f"\n{STUCK}{complaint}\n".encode()
+        elif not had_ended:
+            # What comes after the last line that was waited for comes at some time or never.
+            stdout = stdout[:self.seen[">"]]
+        for end in self.knocks:
+            stdout = stdout.rpartition(end)[2]
+        return Followed(stdout, stderr, None if code == -signal.SIGINT and not had_ended else code)
 
     def close(self):
         """Leaves nothing behind, whatever has happened."""
@@ -119,45 +138,70 @@ class Follower:
             pipe.close()
 
 
-def follow(argv, environment, steps, run, is_text=True):
-    """Runs `argv` and takes the steps in turn, until one fails, which is then told on standard error. `run` runs another
-    command, given as text, and returns what went wrong."""
-    follower = Follower(argv, environment, is_text)
+class Scene:
+    """All commands that run at once. Steps are about one of them."""
+
+    def __init__(self, client, argv, environment, is_text):
+        self.client = client
+        self.environment = environment
+        self.is_text = is_text
+        self.followers = []
+        self.add(argv)
+
+    def add(self, argv):
+        """Starts a command; steps are about it from now on."""
+        self.followers.append(Follower(argv, self.environment, self.is_text))
+        self.current = self.followers[-1]
+
+    def take(self, step):
+        """Takes one step. What went wrong, or nothing."""
+        follower = self.current
+        match step.sign:
+            case "$":
+                return self.client.change(step.text)
+            case "<":
+                return follower.type(step.text)
+            case "*":
+                return "" if follower.knock(self.client.change, step.text) else f"not heard: {step.text}"
+            case "?":
+                return self.ask(*step.text.split(" => "))
+            case "&":
+                return self.add(self.client.argv(step.text))
+            case "@":
+                self.current = self.followers[int(step.text) - 1]
+            case "^":
+                return follower.process.stdin.close()
+            case ".":
+                return "" if follower.wait_for_end() else "did not end"
+            case "x":
+                return "" if follower.interrupt(step.text) else "did not end when it was interrupted"
+            case _:
+                if not follower.wait_for(step.sign, step.text):
+                    return f"not printed: {step.text}"
+                if self.is_text:
+                    self.client.note(follower.printed[step.sign].decode())
+
+    def ask(self, text, line):
+        """Runs a command again and again until it prints that line. What went wrong, or nothing."""
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while line not in self.client.output(text).splitlines():
+            if time.monotonic() > deadline:
+                return f"not true: {text} => {line}"
+            time.sleep(KNOCK_SECONDS)
+        return ""
+
+
+def follow(client, argv, environment, steps, is_text=True):
+    """Runs `argv` and takes the steps in turn, until one fails, which is then told on standard error. What each of the
+    commands printed, in the order in which they were started. `client` runs the commands in the steps."""
+    scene = Scene(client, argv, environment, is_text)
     try:
         complaint = ""
         for step in steps:
-            complaint = take(follower, step, run)
+            complaint = scene.take(step)
             if complaint:
                 break
-        if steps[-1].sign == "." and not complaint:
-            return Followed(follower.printed[">"], follower.printed["!"], follower.process.returncode)
-        code = follower.interrupt()
-        stdout, stderr = follower.printed[">"], follower.printed["!"]
-        if complaint:
-            stderr += f"\n{STUCK}{complaint}\n".encode()
-        else:
-            # What comes after the last line that was waited for comes at some time or never.
-            stdout = stdout[:follower.seen[">"]]
-        for step in steps:
-            if step.sign == "*":
-                stdout = stdout.rpartition(f"{step.text.split()[-1]}\n".encode())[2]
-        return Followed(stdout, stderr, None if code == -signal.SIGINT else code)
+        return [follower.finish(complaint if follower is scene.current else "") for follower in scene.followers]
     finally:
-        follower.close()
-
-
-def take(follower, step, run):
-    """Takes one step. What went wrong, or nothing."""
-    match step.sign:
-        case "$":
-            return run(step.text)
-        case "<":
-            return follower.type(step.text)
-        case "*":
-            return "" if follower.knock(lambda: run(step.text)) else f"not heard: {step.text}"
-        case "^":
-            return follower.process.stdin.close()
-        case ".":
-            return "" if follower.wait_for_end() else "did not end"
-        case _:
-            return "" if follower.wait_for(step.sign, step.text) else f"not printed: {step.text}"
+        for follower in scene.followers:
+            follower.close()

@@ -9,9 +9,9 @@ use kvorum_proto::api::mvccpb::KeyValue;
 use kvorum_proto::api::mvccpb::event::EventType;
 
 use super::queue::{
-    First, Place, created_at, first_request, leave, operation, patient_read, prefix,
+    First, Place, created_at, first_request, operation, patient_read, prefix, release,
 };
-use super::session::{Hold, Session};
+use super::session::Session;
 use crate::client::Client;
 use crate::error::Error;
 use crate::watch::{Watch, WatchOptions};
@@ -29,7 +29,8 @@ pub struct Election {
 #[derive(Debug)]
 #[must_use = "the leadership lasts until it is resigned or its session ends"]
 pub struct Leadership {
-    hold: Hold,
+    session: Session,
+    key: Bytes,
     revision: i64,
     header: ResponseHeader,
 }
@@ -52,7 +53,8 @@ impl Election {
     /// Waits until the session is elected, with this value. A session that is a candidate or elected already stays so, with
     /// the new value.
     ///
-    /// If the future is dropped or fails, the candidacy is given up by a task of its own.
+    /// If the future is dropped or fails, the candidacy is given up by a task of its own, as a place in the queue of a
+    /// [`Mutex`](super::Mutex) is.
     pub async fn campaign(
         &self,
         session: &Session,
@@ -60,17 +62,16 @@ impl Election {
     ) -> Result<Leadership, Error> {
         let value = value.into();
         let place = Place::enter(session, &self.prefix, &value).await?;
-        if place.found().is_some_and(|found| *found != value) {
-            proclaim(session, place.key(), place.revision(), value).await?;
-        }
-        Ok(Leadership::of(place.wait().await?))
+        let First { key, revision, header } = place.wait().await?;
+        Ok(Leadership { session: session.clone(), key, revision, header })
     }
 
     /// A leadership of this session that was begun elsewhere, for instance before the program was started anew with the same
     /// lease.
     pub fn resume(&self, session: &Session, revision: i64) -> Leadership {
-        let hold = session.hold(&session.key(&self.prefix));
-        Leadership { hold, revision, header: ResponseHeader::default() }
+        let key = session.key(&self.prefix);
+        session.claims().hold(&key, revision);
+        Leadership { session: session.clone(), key, revision, header: ResponseHeader::default() }
     }
 
     /// Who is elected now; [`Error::NobodyElected`] if nobody is.
@@ -88,13 +89,9 @@ impl Election {
 }
 
 impl Leadership {
-    fn of(first: First) -> Leadership {
-        Leadership { hold: first.hold, revision: first.revision, header: first.header }
-    }
-
     /// The key that stands for the leadership.
     pub fn key(&self) -> &Bytes {
-        self.hold.key()
+        &self.key
     }
 
     /// A number that is greater for every later leader: the create revision of its key. Whoever acts on behalf of the leader
@@ -110,7 +107,7 @@ impl Leadership {
 
     /// The session that was elected. When that ends, so does the leadership.
     pub fn session(&self) -> &Session {
-        self.hold.session()
+        &self.session
     }
 
     /// The header of the answer by which it was elected.
@@ -120,34 +117,34 @@ impl Leadership {
 
     /// Changes the value that others see. Fails with [`Error::NotElected`] if the session leads no more.
     pub async fn proclaim(&self, value: impl Into<Bytes>) -> Result<ResponseHeader, Error> {
-        proclaim(self.session(), self.key(), self.revision, value.into()).await
-    }
-
-    /// Makes way for the next candidate. Fails with [`Error::NotElected`] if that has happened already.
-    pub async fn resign(&self) -> Result<ResponseHeader, Error> {
-        let answer = leave(self.session(), self.key(), Some(self.revision)).await?;
+        let put = PutRequest {
+            key: self.key.clone(),
+            value: value.into(),
+            lease: self.session.lease(),
+            ..Default::default()
+        };
+        let request = TxnRequest {
+            compare: vec![self.is_leader()],
+            success: vec![operation(Request::RequestPut(put))],
+            failure: Vec::new(),
+        };
+        let answer = self.session.client().txn(request).await?;
         if answer.succeeded {
             Ok(answer.header.unwrap_or_default())
         } else {
             Err(Error::NotElected)
         }
     }
-}
 
-async fn proclaim(
-    session: &Session,
-    key: &Bytes,
-    revision: i64,
-    value: Bytes,
-) -> Result<ResponseHeader, Error> {
-    let put = PutRequest { key: key.clone(), value, lease: session.lease(), ..Default::default() };
-    let request = TxnRequest {
-        compare: vec![created_at(key, revision)],
-        success: vec![operation(Request::RequestPut(put))],
-        failure: Vec::new(),
-    };
-    let answer = session.client().txn(request).await?;
-    if answer.succeeded { Ok(answer.header.unwrap_or_default()) } else { Err(Error::NotElected) }
+    /// Makes way for the next candidate. Fails with [`Error::NotElected`] if that has happened already.
+    pub async fn resign(&self) -> Result<ResponseHeader, Error> {
+        let answer = release(&self.session, &self.key, self.revision).await?;
+        if answer.succeeded {
+            Ok(answer.header.unwrap_or_default())
+        } else {
+            Err(Error::NotElected)
+        }
+    }
 }
 
 /// Follows an election: each leader, and each of its values.
@@ -217,7 +214,7 @@ impl Election {
         let header = answer.header.unwrap_or_default();
         let Some(kv) = answer.kvs.into_iter().next() else {
             let options = WatchOptions::new().prefix().start_revision(header.revision + 1);
-            return Ok((State::Nobody(self.client.watch(self.prefix.clone(), options)), None));
+            return Ok((State::Nobody(self.watch(self.prefix.clone(), options)), None));
         };
         let elected = Elected { header, kv };
         Ok((self.follow(&elected), Some(elected)))
@@ -225,8 +222,13 @@ impl Election {
 
     fn follow(&self, elected: &Elected) -> State {
         let options = WatchOptions::new().start_revision(elected.header.revision + 1);
-        let watch = self.client.watch(elected.kv.key.clone(), options);
+        let watch = self.watch(elected.kv.key.clone(), options);
         State::Somebody { watch, told: VecDeque::new(), deposed: false }
+    }
+
+    /// A watch at a member that knows of a leader: one that has lost the others tells of nothing any more.
+    fn watch(&self, key: Bytes, options: WatchOptions) -> Watch {
+        self.client.requiring_leader().watch(key, options)
     }
 }
 

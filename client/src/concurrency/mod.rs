@@ -20,8 +20,9 @@
 //! # }
 //! ```
 //!
-//! They are made as etcd's Go client makes them: the same keys, the same order, the same requests. So programs of both kinds
-//! contend for the same lock and stand in the same election.
+//! They are made as etcd's Go client makes them: the same keys, the same order. So programs of both kinds contend for the same
+//! lock and stand in the same election. Unlike Go's, an attempt that finds the session's key already there writes it once more:
+//! what an earlier attempt has sent to take it away, and is still on its way, then does it no harm.
 //!
 //! | type | is |
 //! |---|---|
@@ -47,6 +48,7 @@
 //!   token less than the greatest it has seen. If it cannot, the lock makes it unlikely that two act at once, not
 //!   impossible: good enough to save work, not to guard what must not break.
 
+mod claims;
 mod election;
 mod mutex;
 mod queue;

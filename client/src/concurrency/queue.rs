@@ -20,10 +20,11 @@ use kvorum_proto::api::etcdserverpb::{
     ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 use kvorum_proto::api::mvccpb::KeyValue;
-use tokio::runtime::Handle;
+use kvorum_proto::errors::EtcdError;
 use tokio::time::sleep;
 
-use super::session::{Hold, Session};
+use super::claims::{Attempt, Release, Seen};
+use super::session::Session;
 use crate::client::Client;
 use crate::error::Error;
 use crate::range::prefix_end;
@@ -38,24 +39,21 @@ pub(super) fn prefix(name: &[u8]) -> Bytes {
     [name, b"/"].concat().into()
 }
 
-/// A session's place in a queue. Dropped, it is given up, as well as that can be done without waiting for it.
+/// A session's place in a queue. Dropped, it is given up, unless others of the session wait at it too.
 pub(super) struct Place {
-    session: Session,
+    attempt: Attempt,
     prefix: Bytes,
-    key: Bytes,
-    /// The create revision of the key; `None` while it is not known whether there is a key.
-    revision: Option<i64>,
+    value: Bytes,
+    /// The create revision of the key.
+    revision: i64,
     /// Of the last answer.
     header: ResponseHeader,
-    /// The key's value, if it was there before.
-    found: Option<Bytes>,
     is_first: bool,
-    given_up: bool,
 }
 
 /// The first place.
 pub(super) struct First {
-    pub(super) hold: Hold,
+    pub(super) key: Bytes,
     pub(super) revision: i64,
     pub(super) header: ResponseHeader,
 }
@@ -68,50 +66,79 @@ impl Place {
         value: &Bytes,
     ) -> Result<Place, Error> {
         let mut place = Place {
-            session: session.clone(),
+            attempt: Attempt::begin(session, session.key(prefix)),
             prefix: prefix.clone(),
-            key: session.key(prefix),
-            revision: None,
-            header: ResponseHeader::default(),
-            found: None,
-            is_first: false,
-            given_up: false,
-        };
-        let key = &place.key;
-        let put = PutRequest {
-            key: key.clone(),
             value: value.clone(),
-            lease: session.lease(),
-            ..Default::default()
+            revision: 0,
+            header: ResponseHeader::default(),
+            is_first: false,
         };
-        let own = RangeRequest { key: key.clone(), ..Default::default() };
-        let request = TxnRequest {
-            compare: vec![created_at(key, 0)],
-            success: vec![operation(Request::RequestPut(put)), operation(read_first(prefix))],
-            failure: vec![operation(Request::RequestRange(own)), operation(read_first(prefix))],
-        };
-        place.entered(session.client().txn(request).await?)?;
+        place.stand().await?;
         Ok(place)
     }
 
-    /// Takes the answer to the request to stand in the queue.
-    fn entered(&mut self, answer: TxnResponse) -> Result<(), Error> {
-        self.header = answer.header.unwrap_or_default();
-        let created = answer.succeeded;
-        let mut ranges = answer.responses.into_iter().map(first_of);
-        let own = ranges.next().flatten();
-        let first = ranges.next().flatten();
-        let revision = match own {
-            _ if created => self.header.revision,
-            Some(own) => {
-                self.found = Some(own.value);
-                own.create_revision
+    /// Puts the key.
+    async fn stand(&mut self) -> Result<(), Error> {
+        loop {
+            self.put().await?;
+            let (session, key) = (self.attempt.session(), self.attempt.key());
+            if !session.claims().is_doubtful(key, self.revision) {
+                return Ok(());
             }
+            // The session was to release this very key, and may yet do so at any time: only a new one is worth having.
+            if delete_if_written_at(session, key, self.header.revision).await? {
+                session.claims().gone(key, self.revision);
+            }
+        }
+    }
+
+    /// Puts the key if it is not there. One that is there keeps its place and is written all the same, so that a request to
+    /// delete it that is still on its way behind an earlier attempt finds another than it is meant for.
+    async fn put(&mut self) -> Result<(), Error> {
+        let session = self.attempt.session().clone();
+        let key = self.attempt.key();
+        let put = PutRequest {
+            key: key.clone(),
+            value: self.value.clone(),
+            lease: session.lease(),
+            ..Default::default()
+        };
+        let put = || operation(Request::RequestPut(put.clone()));
+        let own = operation(Request::RequestRange(own_request(key)));
+        let first = || operation(Request::RequestRange(first_request(&self.prefix)));
+        let request = TxnRequest {
+            compare: vec![created_at(key, 0)],
+            success: vec![put(), first()],
+            failure: vec![own, put(), first()],
+        };
+        self.attempt.sends();
+        match session.client().txn(request).await {
+            Ok(answer) => self.stands(answer),
+            Err(error) => {
+                if is_permanent(&error) {
+                    self.attempt.refused();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the answer to the request to stand in the queue.
+    fn stands(&mut self, answer: TxnResponse) -> Result<(), Error> {
+        self.header = answer.header.unwrap_or_default();
+        let written = self.header.revision;
+        let created = answer.succeeded;
+        let mut ranges = answer.responses.into_iter().filter_map(range_of);
+        let own = if created { None } else { ranges.next().flatten() };
+        let first = ranges.next().flatten();
+        self.revision = match own {
+            _ if created => written,
+            Some(own) => own.create_revision,
             // The comparison said that the key is there.
             None => return Err(Error::SessionExpired),
         };
-        self.revision = Some(revision);
-        self.is_first = first.is_none_or(|first| first.create_revision == revision);
+        self.attempt.entered(Seen { created: self.revision, written });
+        self.is_first = first.is_none_or(|first| first.create_revision == self.revision);
         Ok(())
     }
 
@@ -120,56 +147,59 @@ impl Place {
         self.is_first
     }
 
-    pub(super) fn key(&self) -> &Bytes {
-        &self.key
-    }
-
-    pub(super) fn revision(&self) -> i64 {
-        self.revision.unwrap_or_default()
-    }
-
-    /// The value that the key had before this place was entered, if it was there.
-    pub(super) fn found(&self) -> Option<&Bytes> {
-        self.found.as_ref()
-    }
-
     /// Waits until the place is the first.
     pub(super) async fn wait(mut self) -> Result<First, Error> {
-        if !self.is_first {
-            let session = self.session.clone();
-            tokio::select! {
-                turn = self.wait_for_turn() => self.header = turn?,
+        let session = self.attempt.session().clone();
+        while !self.is_first {
+            let turn = tokio::select! {
+                turn = self.wait_for_turn() => turn?,
                 _ = session.done() => return Err(Error::SessionExpired),
+            };
+            match turn {
+                Some(header) => {
+                    self.header = header;
+                    break;
+                }
+                None if session.claims().may_have_released(self.attempt.key(), self.revision) => {
+                    self.stand_again().await?;
+                }
+                None => return Err(Error::SessionExpired),
             }
         }
         self.first()
     }
 
-    /// The place as the first one, which it is known to be.
-    pub(super) fn first(mut self) -> Result<First, Error> {
-        if !self.session.is_alive() {
-            return Err(Error::SessionExpired);
-        }
-        self.given_up = true;
-        let hold = self.session.hold(&self.key);
-        Ok(First { hold, revision: self.revision(), header: self.header })
+    /// Stands at the end: another task of the session had the lock and has released it while this one waited for it too.
+    async fn stand_again(&mut self) -> Result<(), Error> {
+        let stood = self.stand().await;
+        stood.map_err(|error| match error.etcd() {
+            Some(EtcdError::LeaseNotFound) => Error::SessionExpired,
+            _ => error,
+        })
     }
 
-    async fn wait_for_turn(&self) -> Result<ResponseHeader, Error> {
-        let client = self.session.client();
+    /// The place as the first one, which it is known to be.
+    pub(super) fn first(self) -> Result<First, Error> {
+        let Place { attempt, revision, header, .. } = self;
+        if !attempt.session().is_alive() {
+            return Err(Error::SessionExpired);
+        }
+        let key = attempt.key().clone();
+        attempt.granted(revision);
+        Ok(First { key, revision, header })
+    }
+
+    /// The header of the answer by which the place is the first; `None` if it is lost.
+    async fn wait_for_turn(&self) -> Result<Option<ResponseHeader>, Error> {
+        let client = self.attempt.session().client();
         while let Some((before, seen)) = self.before().await? {
             wait_deleted(client, before, seen).await?;
         }
         // Those before are gone, but while it waited the session's lease may have ended and its key with them. The first
         // place is the session's only if its own key is still there, and the same one.
-        let own = RangeRequest { key: self.key.clone(), ..Default::default() };
-        let answer = patient_read(client, own).await?;
-        match answer.kvs.first() {
-            Some(own) if own.create_revision == self.revision() => {
-                Ok(answer.header.unwrap_or_default())
-            }
-            _ => Err(Error::SessionExpired),
-        }
+        let answer = patient_read(client, own_request(self.attempt.key())).await?;
+        let own = answer.kvs.first().filter(|own| own.create_revision == self.revision);
+        Ok(own.map(|_| answer.header.unwrap_or_default()))
     }
 
     /// The key that is next before this one, and the revision at which it was.
@@ -180,52 +210,72 @@ impl Place {
             limit: 1,
             sort_order: SortOrder::Descend.into(),
             sort_target: SortTarget::Create.into(),
-            max_create_revision: self.revision() - 1,
+            max_create_revision: self.revision - 1,
             ..Default::default()
         };
-        let mut answer = patient_read(self.session.client(), request).await?;
+        let mut answer = patient_read(self.attempt.session().client(), request).await?;
         let revision = answer.header.unwrap_or_default().revision;
         Ok(answer.kvs.pop().map(|before| (before.key, revision)))
     }
 
-    /// Gives the place up.
-    pub(super) async fn leave(mut self) -> Result<(), Error> {
-        let left = leave(&self.session, &self.key, self.revision).await;
-        self.given_up = left.is_ok();
-        left.map(drop)
+    /// Gives the place up, if no other attempt of the session is at it. If it fails, a task goes on with it.
+    pub(super) async fn leave(self) {
+        self.attempt.leave().await;
     }
 }
 
-impl Drop for Place {
-    /// A place that nobody waits at any more would hold up those behind it for as long as the session lives.
-    fn drop(&mut self) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        if self.given_up || self.session.holds(&self.key) {
-            return;
-        }
-        let (session, key, revision) = (self.session.clone(), self.key.clone(), self.revision);
-        runtime.spawn(async move {
-            if session.is_alive() && !session.holds(&key) {
-                // If it fails, the place goes with the session.
-                drop(leave(&session, &key, revision).await);
-            }
-        });
-    }
-}
-
-/// Deletes the session's key, if it is the one that was created at `revision`. Whether it was.
-pub(super) async fn leave(
+/// Deletes the session's key, if it is the one that was created at `revision`, whoever of the session is at it. Whether it
+/// was, by the answer.
+pub(super) async fn release(
     session: &Session,
     key: &Bytes,
-    revision: Option<i64>,
+    revision: i64,
 ) -> Result<TxnResponse, Error> {
+    let mut release = Release::begin(session, key, revision);
+    let answer = delete_if(session, key, created_at(key, revision)).await;
+    match &answer {
+        Ok(_) => release.done(),
+        Err(error) if is_permanent(error) => release.refused(),
+        Err(_) => {}
+    }
+    answer
+}
+
+/// Deletes the session's key as it was written at `revision`. Whether it was that, or there was none.
+pub(super) async fn delete_if_written_at(
+    session: &Session,
+    key: &Bytes,
+    revision: i64,
+) -> Result<bool, Error> {
+    let compare = Compare {
+        result: CompareResult::Equal.into(),
+        target: CompareTarget::Mod.into(),
+        key: key.clone(),
+        target_union: Some(TargetUnion::ModRevision(revision)),
+        ..Default::default()
+    };
+    Ok(delete_if(session, key, compare).await?.succeeded)
+}
+
+async fn delete_if(session: &Session, key: &Bytes, compare: Compare) -> Result<TxnResponse, Error> {
     let delete = DeleteRangeRequest { key: key.clone(), ..Default::default() };
     let request = TxnRequest {
-        compare: revision.map(|revision| created_at(key, revision)).into_iter().collect(),
+        compare: vec![compare],
         success: vec![operation(Request::RequestDeleteRange(delete))],
         failure: Vec::new(),
     };
     session.client().txn(request).await
+}
+
+/// The session's key as it is.
+pub(super) async fn read(session: &Session, key: &Bytes) -> Result<Option<Seen>, Error> {
+    let answer = session.client().range(own_request(key)).await?;
+    let seen = |kv: &KeyValue| Seen { created: kv.create_revision, written: kv.mod_revision };
+    Ok(answer.kvs.first().map(seen))
+}
+
+fn own_request(key: &Bytes) -> RangeRequest {
+    RangeRequest { key: key.clone(), ..Default::default() }
 }
 
 /// The comparison that holds as long as the key is the one that was created at `revision`, 0 for none.
@@ -251,18 +301,14 @@ pub(super) fn first_request(prefix: &Bytes) -> RangeRequest {
     }
 }
 
-fn read_first(prefix: &Bytes) -> Request {
-    Request::RequestRange(first_request(prefix))
-}
-
 pub(super) fn operation(request: Request) -> RequestOp {
     RequestOp { request: Some(request) }
 }
 
-/// The first key of an operation that was a range.
-fn first_of(operation: ResponseOp) -> Option<KeyValue> {
+/// What an operation found if it was a range: the first key, if there was one.
+fn range_of(operation: ResponseOp) -> Option<Option<KeyValue>> {
     match operation.response {
-        Some(Response::ResponseRange(answer)) => answer.kvs.into_iter().next(),
+        Some(Response::ResponseRange(answer)) => Some(answer.kvs.into_iter().next()),
         _ => None,
     }
 }
@@ -280,10 +326,11 @@ pub(super) async fn patient_read(
     }
 }
 
-/// Waits until a key that was there at `seen` is deleted, or may have been.
+/// Waits until a key that was there at `seen` is deleted, or may have been. A member that has lost the others tells of
+/// nothing any more, so one that knows of a leader is asked.
 async fn wait_deleted(client: &Client, key: Bytes, seen: i64) -> Result<(), Error> {
     let options = WatchOptions::new().start_revision(seen + 1).without_puts();
-    let mut watch = client.watch(key, options);
+    let mut watch = client.requiring_leader().watch(key, options);
     loop {
         match watch.next().await {
             Some(Ok(update)) if update.events.is_empty() => {}

@@ -1,13 +1,15 @@
 //! A lease that is kept, and word when it is lost.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kvorum_proto::errors::EtcdError;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::claims::Claims;
 use crate::client::Client;
 use crate::error::Error;
 use crate::lease::{KeepAlive, Listener, now};
@@ -54,7 +56,7 @@ pub struct Session {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     client: Client,
     lease: i64,
     ttl: Duration,
@@ -64,8 +66,9 @@ struct Inner {
     ends: watch::Sender<Option<Error>>,
     /// Drains the keep-alive's answers.
     task: AbortHandle,
-    /// How many locks, and places in elections, are held by each key: what a failed attempt must not take away.
-    held: Mutex<BTreeMap<Bytes, usize>>,
+    /// For what is done behind those who have gone.
+    runtime: Handle,
+    claims: Claims,
 }
 
 impl std::fmt::Debug for Inner {
@@ -91,8 +94,8 @@ impl Session {
         let (ends, end) = watch::channel(None);
         let task = tokio::spawn(drain(kept, ends.clone())).abort_handle();
         let client = client.clone();
-        let held = Mutex::default();
-        let inner = Inner { client, lease, ttl, listener, end, ends, task, held };
+        let (runtime, claims) = (Handle::current(), Claims::default());
+        let inner = Inner { client, lease, ttl, listener, end, ends, task, runtime, claims };
         Ok(Session { inner: Arc::new(inner) })
     }
 
@@ -133,35 +136,40 @@ impl Session {
     }
 
     /// Ends the session and revokes the lease: everything that was locked with it is free at once. It takes no longer than
-    /// the lease has: then it ends anyway.
+    /// the lease has: then it ends anyway. A lease that is gone already is as good as revoked.
     pub async fn close(&self) -> Result<(), Error> {
         self.orphan();
         let limit = self.inner.ttl.min(self.client().config().request_timeout);
-        self.client().with_timeout(limit).lease_revoke(self.lease()).await?;
-        Ok(())
+        match self.client().with_timeout(limit).lease_revoke(self.lease()).await {
+            // The request may have been sent twice, and done the first time.
+            Err(error) if error.etcd() == Some(EtcdError::LeaseNotFound) => Ok(()),
+            revoked => revoked.map(drop),
+        }
     }
 
     /// The key of this session among those with the prefix.
     pub(super) fn key(&self, prefix: &[u8]) -> Bytes {
-        let mut key = prefix.to_vec();
-        key.extend_from_slice(format!("{:x}", self.lease()).as_bytes());
-        key.into()
+        // A number below zero as Go writes it.
+        let sign = if self.lease() < 0 { "-" } else { "" };
+        let lease = format!("{sign}{:x}", self.lease().unsigned_abs());
+        [prefix, lease.as_bytes()].concat().into()
     }
 
-    /// Counts a holder of a key in until the result is dropped.
-    pub(super) fn hold(&self, key: &Bytes) -> Hold {
-        *self.inner.held().entry(key.clone()).or_default() += 1;
-        Hold { session: self.clone(), key: key.clone() }
+    pub(super) fn claims(&self) -> &Claims {
+        &self.inner.claims
     }
 
-    pub(super) fn holds(&self, key: &Bytes) -> bool {
-        self.inner.held().contains_key(key)
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.inner.runtime
     }
-}
 
-impl Inner {
-    fn held(&self) -> MutexGuard<'_, BTreeMap<Bytes, usize>> {
-        self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub(super) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    /// The session, if somebody has it still.
+    pub(super) fn upgrade(weak: &Weak<Inner>) -> Option<Session> {
+        weak.upgrade().map(|inner| Session { inner })
     }
 }
 
@@ -192,33 +200,4 @@ fn end(ends: &watch::Sender<Option<Error>>, error: Error) {
         }
         is_first
     });
-}
-
-/// One holder of a key.
-#[derive(Debug)]
-pub(super) struct Hold {
-    session: Session,
-    key: Bytes,
-}
-
-impl Hold {
-    pub(super) fn session(&self) -> &Session {
-        &self.session
-    }
-
-    pub(super) fn key(&self) -> &Bytes {
-        &self.key
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut held = self.session.inner.held();
-        if let Some(count) = held.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.key);
-            }
-        }
-    }
 }

@@ -12,7 +12,8 @@ use kvorum_proto::api::etcdserverpb::compare::{CompareResult, CompareTarget, Tar
 use kvorum_proto::api::etcdserverpb::request_op::Request;
 use kvorum_proto::api::etcdserverpb::response_op::Response;
 use kvorum_proto::api::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, ResponseHeader, TxnRequest, TxnResponse,
+    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
+    TxnResponse,
 };
 use kvorum_proto::api::mvccpb::KeyValue;
 use kvorum_proto::errors::EtcdError;
@@ -109,6 +110,10 @@ pub struct Committed<T> {
 /// [`Error::TooManyConflicts`] when all attempts met others. Any other error of the commit leaves open whether it was done,
 /// as with any write.
 ///
+/// The commit is one transaction of the servers, which have a limit for those: `--max-txn-ops`, 128 unless they are told
+/// otherwise. No more keys than that can be read, nor written, nor, with [`Isolation::SerializableSnapshot`], both together;
+/// a key that is both read and written counts once. More are refused with [`EtcdError::TooManyOps`].
+///
 /// ```no_run
 /// # async fn example(client: kvorum_client::Client) -> Result<(), kvorum_client::Error> {
 /// use kvorum_client::concurrency::{StmOptions, transaction};
@@ -197,6 +202,8 @@ struct Reads {
 enum Write {
     Put(PutRequest),
     Delete,
+    /// A put that keeps the value or the lease of a key that was deleted before: there is none to keep.
+    Nothing,
 }
 
 /// What came of a commit.
@@ -217,7 +224,7 @@ impl Stm {
         Ok(self.get_all([key]).await?.pop().flatten())
     }
 
-    /// The values of many keys, in their order, asked for in one request.
+    /// The values of many keys, in their order, asked for in one request: so many as the servers take in one transaction.
     pub async fn get_all<K: Into<Bytes>>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -225,7 +232,7 @@ impl Stm {
         let keys: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
         let mut values: Vec<Option<Option<Bytes>>> = {
             let writes = self.attempt.writes();
-            keys.iter().map(|key| writes.get(key).map(Write::value)).collect()
+            keys.iter().map(|key| writes.get(key).and_then(Write::value)).collect()
         };
         let unwritten = keys.iter().zip(&values).filter(|(_, value)| value.is_none());
         let reads = self.attempt.fetch(unwritten.map(|(key, _)| key.clone()).collect()).await?;
@@ -248,8 +255,13 @@ impl Stm {
     }
 
     /// Writes a key with everything that can be asked of a put.
+    ///
+    /// With `ignore_value` or `ignore_lease` the key keeps what the steps gave it before, or else what it has at the servers,
+    /// where it must exist: otherwise the commit fails with [`EtcdError::KeyNotFound`].
     pub fn put_with(&self, request: PutRequest) {
-        self.attempt.writes().insert(request.key.clone(), Write::Put(request));
+        let mut writes = self.attempt.writes();
+        let write = Write::after(writes.get(&request.key), request.clone());
+        writes.insert(request.key, write);
     }
 
     /// Deletes a key.
@@ -329,7 +341,10 @@ impl Attempt {
             let writes = self.writes();
             TxnRequest {
                 compare: self.conflicts(&reads, &writes),
-                success: writes.iter().map(|(key, write)| operation(write.request(key))).collect(),
+                success: writes
+                    .iter()
+                    .map(|(key, write)| write.request(key))
+                    .collect::<Result<_, _>>()?,
                 failure: refetched.iter().map(|key| operation(self.read(key, 0))).collect(),
             }
         };
@@ -354,29 +369,55 @@ impl Attempt {
             .map(|(key, found)| compare(key, CompareResult::Equal, mod_revision(found.as_ref())));
         let base = reads.base.filter(|_| self.isolation == Isolation::SerializableSnapshot);
         let untouched = base.into_iter().flat_map(|base| {
-            writes.keys().map(move |key| compare(key, CompareResult::Less, base + 1))
+            // What was read was so at the base, so that it is unchanged says this too.
+            let only_written = writes.keys().filter(|key| !reads.found.contains_key(*key));
+            only_written.map(move |key| compare(key, CompareResult::Less, base + 1))
         });
         unchanged.chain(untouched).collect()
     }
 }
 
 impl Write {
-    /// What a read finds.
-    fn value(&self) -> Option<Bytes> {
+    /// A put after another write of the same key.
+    fn after(before: Option<&Write>, mut put: PutRequest) -> Write {
+        match before {
+            Some(Write::Delete | Write::Nothing) if put.ignore_value || put.ignore_lease => {
+                return Write::Nothing;
+            }
+            Some(Write::Put(before)) => {
+                if put.ignore_value {
+                    put.value = before.value.clone();
+                    put.ignore_value = before.ignore_value;
+                }
+                if put.ignore_lease {
+                    put.lease = before.lease;
+                    put.ignore_lease = before.ignore_lease;
+                }
+            }
+            _ => {}
+        }
+        Write::Put(put)
+    }
+
+    /// What a read finds; `None` if that is what the servers have.
+    fn value(&self) -> Option<Option<Bytes>> {
         match self {
-            Write::Put(put) => Some(put.value.clone()),
-            Write::Delete => None,
+            Write::Put(put) if put.ignore_value => None,
+            Write::Put(put) => Some(Some(put.value.clone())),
+            Write::Delete | Write::Nothing => Some(None),
         }
     }
 
-    fn request(&self, key: &Bytes) -> Request {
-        match self {
+    fn request(&self, key: &Bytes) -> Result<RequestOp, Error> {
+        let request = match self {
             Write::Put(request) => Request::RequestPut(request.clone()),
             Write::Delete => Request::RequestDeleteRange(DeleteRangeRequest {
                 key: key.clone(),
                 ..Default::default()
             }),
-        }
+            Write::Nothing => return Err(Error::Etcd(EtcdError::KeyNotFound)),
+        };
+        Ok(operation(request))
     }
 }
 

@@ -11,10 +11,11 @@ use kvorum_proto::api::etcdserverpb::LeaseKeepAliveResponse;
 
 use super::clock::{Moment, now};
 use super::listener::Listener;
-use super::mailbox::{Added, Known, Mailbox, NotAdded};
+use super::mailbox::{Added, Known, Mailbox};
 use super::task;
 use crate::client::Client;
 use crate::error::Error;
+use crate::mailbox::NotAdded;
 
 /// How much longer than a connection may take to make, the first answer may. Until it is there nobody knows how long the
 /// lease lives.

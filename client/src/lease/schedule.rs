@@ -223,9 +223,27 @@ impl Schedule {
         }
     }
 
-    /// Whether a keep-alive has waited for its answer for too long.
-    pub(super) fn is_overdue(&self, now: Moment) -> bool {
-        self.flying.first().is_some_and(|(answer_by, _)| *answer_by <= now)
+    /// Gives the stream up if a keep-alive has waited for its answer for too long. Whether it has.
+    ///
+    /// A server answers in order, so if it is one lease that keeps it, it is the one that was sent for first. That one comes
+    /// after all the others next time: else it would keep them from being renewed again, until all are lost.
+    pub(super) fn gives_up(&mut self, now: Moment) -> bool {
+        if self.flying.first().is_none_or(|(answer_by, _)| *answer_by > now) {
+            return false;
+        }
+        let flights =
+            self.flying.iter().filter_map(|(answer_by, id)| match self.leases.get(id)?.state {
+                State::Flying { sent, .. } => Some((sent, *answer_by, *id)),
+                State::Waiting { .. } => None,
+            });
+        if let Some((_, answer_by, id)) = flights.min()
+            && let Some(entry) = self.leases.get_mut(&id)
+        {
+            entry.state = State::Waiting { due: now };
+            self.flying.remove(&(answer_by, id));
+            self.due.insert((now, id));
+        }
+        true
     }
 
     /// When something is to be done next, if nothing happens before.

@@ -67,7 +67,7 @@ fn a_lease_of_unknown_ttl_is_sent_for_at_once() {
     let mut schedule = schedule();
     let listener = add(&mut schedule, 7, Known::NothingUntil(at(3100)), at(100));
     assert_eq!(schedule.next_request(at(100)), Some(7));
-    assert!(!schedule.is_overdue(at(1099)) && schedule.is_overdue(at(1100)));
+    assert!(!schedule.gives_up(at(1099)) && schedule.gives_up(at(1100)));
     schedule.lost();
     schedule.expire(at(3099));
     assert!(!schedule.is_empty());
@@ -80,11 +80,30 @@ fn what_was_unanswered_is_sent_again_at_once_and_counts_from_then() {
     let mut schedule = schedule();
     let listener = granted(&mut schedule, 7);
     assert_eq!(schedule.next_request(at(3000)), Some(7));
-    assert!(schedule.is_overdue(at(6000)));
+    assert!(schedule.gives_up(at(6000)));
     schedule.lost();
     assert_eq!(schedule.next_request(at(6100)), Some(7));
     assert!(schedule.answered(&answer(7, 9), at(6200)));
     assert!(listener.is_alive(at(15_099)) && !listener.is_alive(at(15_100)));
+}
+
+#[test]
+fn one_that_is_not_answered_comes_after_the_others_next_time() {
+    let mut schedule = schedule();
+    let listeners = [1, 2, 3].map(|id| granted(&mut schedule, id));
+    for id in 1..=3 {
+        assert_eq!(schedule.next_request(at(3000 + id)), i64::try_from(id).ok());
+    }
+    // The member waits for something before it answers for the first, and the others wait behind it.
+    assert!(schedule.gives_up(at(6001)));
+    schedule.lost();
+    for id in [2, 3, 1] {
+        assert_eq!(schedule.next_request(at(6010)), Some(id));
+    }
+    assert!(
+        schedule.answered(&answer(2, 9), at(6011)) && schedule.answered(&answer(3, 9), at(6011))
+    );
+    assert_eq!(listeners.map(|listener| listener.is_alive(at(9000))), [false, true, true]);
 }
 
 #[test]

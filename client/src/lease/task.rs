@@ -7,7 +7,7 @@ use std::time::Duration;
 use kvorum_proto::api::etcdserverpb::lease_client::LeaseClient;
 use kvorum_proto::api::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 use tonic::Status;
 
 use super::clock::now;
@@ -15,15 +15,9 @@ use super::mailbox::{Mailbox, News};
 use super::schedule::Schedule;
 use crate::client::Client;
 use crate::connections::Connection;
-use crate::error::{Error, was_never_sent};
-use crate::retry::asks_for_new_token;
-use crate::streaming::{Answers, Failures, Requests, is_permanent};
+use crate::error::Error;
+use crate::streaming::{Answers, Broken, Caller, is_permanent};
 
-/// Requests handed to the connection that it has not taken yet. They count as sent, so few may wait.
-const REQUESTS_WAITING_MAX: usize = 64;
-/// How long a member may at least take to answer when nothing is known of the TTL, however impatient the client is with
-/// calls.
-const ANSWER_WITHIN_MIN: Duration = Duration::from_secs(1);
 /// How often it is looked which leases are lost while nothing can be sent.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// The longest sleep without a look at the clock, which goes on while the machine and its timers sleep.
@@ -31,19 +25,16 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// Keeps leases until the last one is gone.
 pub(super) fn spawn(client: Client, mailbox: Arc<Mailbox>) {
-    let answer_within = client.config().request_timeout.max(ANSWER_WITHIN_MIN);
-    let schedule = Schedule::new(answer_within, client.connections.endpoint_count());
-    let failures = Failures::default();
-    tokio::spawn(Task { client, answer_within, mailbox, schedule, failures }.run());
+    let endpoint_count = client.connections.endpoint_count();
+    let caller = Caller::new(client);
+    let schedule = Schedule::new(caller.answer_within(), endpoint_count);
+    tokio::spawn(Task { caller, mailbox, schedule }.run());
 }
 
 struct Task {
-    client: Client,
-    /// How long a member may take to answer, or the client may be without a token, before another is tried.
-    answer_within: Duration,
+    caller: Caller,
     mailbox: Arc<Mailbox>,
     schedule: Schedule,
-    failures: Failures,
 }
 
 /// Why a stream is over.
@@ -52,11 +43,7 @@ enum Over {
     Idle,
     /// No server will have this client.
     Unwelcome(Error),
-    Failed(Error),
-    /// There was no connection to send on.
-    NeverSent,
-    /// The server does not accept the token.
-    NewToken,
+    Broken(Broken),
 }
 
 impl Task {
@@ -76,14 +63,16 @@ impl Task {
             let over = self.one_stream().await;
             match &over {
                 Over::Unwelcome(error) => self.schedule.end_all(error),
-                Over::Failed(error) if is_permanent(error) => self.schedule.refused(error),
+                Over::Broken(Broken::Failed(error)) if is_permanent(error) => {
+                    self.schedule.refused(error);
+                }
                 _ => {}
             }
             self.schedule.lost();
             match over {
-                Over::Idle | Over::NeverSent | Over::Unwelcome(_) => {}
-                Over::NewToken => self.renew_token().await,
-                Over::Failed(_) => self.pause().await,
+                Over::Idle | Over::Unwelcome(_) | Over::Broken(Broken::NeverSent) => {}
+                Over::Broken(Broken::NewToken) => self.renew_token().await,
+                Over::Broken(Broken::Failed(_)) => self.pause().await,
             }
         }
     }
@@ -129,25 +118,15 @@ impl Task {
 
     /// Opens a stream and keeps the leases on it until it is over.
     async fn one_stream(&mut self) -> Over {
-        let (client, limit) = (self.client.clone(), self.answer_within);
-        let connect = async {
-            let signed_in = timeout(limit, client.session.start(&client)).await;
-            signed_in.unwrap_or(Err(Error::DeadlineExceeded))?;
-            Ok(client.connections.next().await)
-        };
-        let connection = match self.unless_idle(connect, false).await {
+        let connection = match self.unless_idle(self.caller.connect(), false).await {
             None => return Over::Idle,
             Some(Err(error)) if is_permanent(&error) => return Over::Unwelcome(error),
-            Some(Err(error)) => return Over::Failed(error),
+            Some(Err(error)) => return Over::Broken(Broken::Failed(error)),
             Some(Ok(connection)) => connection,
         };
         let (requests, mut answers) = self.open(&connection);
         match self.serve(requests, &mut answers).await {
-            Err(status) if was_never_sent(&status) => {
-                self.client.connections.lost(&connection).await;
-                Over::NeverSent
-            }
-            Err(status) => self.failed(status.into()),
+            Err(status) => Over::Broken(self.caller.broken(&connection, status).await),
             Ok(()) => Over::Idle,
         }
     }
@@ -156,9 +135,8 @@ impl Task {
         &self,
         connection: &Connection,
     ) -> (mpsc::Sender<LeaseKeepAliveRequest>, Answers<LeaseKeepAliveResponse>) {
-        let (sender, receiver) = mpsc::channel(REQUESTS_WAITING_MAX);
-        let token = self.client.session.token();
-        let request = self.client.request_without_end(Requests(receiver), token);
+        // Those that wait count as sent: so few may.
+        let (sender, request) = self.caller.requests();
         let mut service = LeaseClient::new(connection.channel.clone());
         (sender, Answers::of(async move { service.lease_keep_alive(request).await }))
     }
@@ -174,7 +152,7 @@ impl Task {
                 answer = answers.next() => {
                     let answer = answer?.ok_or_else(|| Status::unavailable("the stream ended"))?;
                     if self.schedule.answered(&answer, now()) {
-                        self.failures.succeeded();
+                        self.caller.succeeded();
                     }
                 }
                 permit = requests.reserve(), if self.schedule.may_send(now()) => {
@@ -190,31 +168,14 @@ impl Task {
             if self.schedule.is_empty() {
                 return Ok(());
             }
-            if self.schedule.is_overdue(now()) {
+            if self.schedule.gives_up(now()) {
                 return Err(Status::unavailable("the member does not answer"));
             }
         }
     }
 
-    /// Whether a new token is what a failed stream needs.
-    fn failed(&mut self, error: Error) -> Over {
-        match error.etcd() {
-            Some(name) if self.client.session.can_sign_in() && asks_for_new_token(name) => {
-                if self.failures.token_refused() { Over::NewToken } else { Over::Failed(error) }
-            }
-            _ => Over::Failed(error),
-        }
-    }
-
     async fn renew_token(&mut self) {
-        let (client, limit) = (self.client.clone(), self.answer_within);
-        let renew = async {
-            let deadline = Instant::now() + limit;
-            let refused = client.session.token();
-            let renewed = timeout(limit, client.session.replace(&client, refused, deadline));
-            renewed.await.unwrap_or(Err(Error::DeadlineExceeded))
-        };
-        match self.unless_idle(renew, false).await {
+        match self.unless_idle(self.caller.renew_token(), false).await {
             None | Some(Ok(())) => {}
             Some(Err(error)) if is_permanent(&error) => self.schedule.end_all(&error),
             Some(Err(_)) => self.pause().await,
@@ -223,8 +184,7 @@ impl Task {
 
     /// Waits before the next attempt, if it is time to.
     async fn pause(&mut self) {
-        let endpoint_count = self.client.connections.endpoint_count();
-        let pause = self.failures.failed(endpoint_count, rand::random());
+        let pause = self.caller.pause();
         self.unless_idle(sleep(pause), false).await;
     }
 }

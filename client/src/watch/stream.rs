@@ -2,58 +2,36 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kvorum_proto::api::etcdserverpb::watch_client::WatchClient;
 use kvorum_proto::api::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Status;
 
 use super::mailbox::{Mailbox, News};
 use super::multiplexer::{Multiplexer, Verdict};
 use crate::client::Client;
 use crate::connections::Connection;
-use crate::error::{Error, was_never_sent};
-use crate::retry::asks_for_new_token;
-use crate::streaming::{Answers, Failures, Requests, is_permanent};
-
-/// Requests handed to the connection that it has not taken yet.
-const REQUESTS_WAITING_MAX: usize = 64;
-/// How long a member may at least take to answer a create, however impatient the client is with calls.
-const ANSWER_WITHIN_MIN: Duration = Duration::from_secs(1);
+use crate::error::Error;
+use crate::streaming::{Answers, Broken, Caller, is_permanent};
 
 /// Runs a stream until its last watch is gone.
 pub(super) fn spawn(client: Client, mailbox: Arc<Mailbox>) {
-    let answer_within = client.config().request_timeout.max(ANSWER_WITHIN_MIN);
-    let task = Task {
-        client,
-        answer_within,
-        mailbox,
-        watches: Multiplexer::new(),
-        failures: Failures::default(),
-    };
-    tokio::spawn(task.run());
+    tokio::spawn(Task { caller: Caller::new(client), mailbox, watches: Multiplexer::new() }.run());
 }
 
 struct Task {
-    client: Client,
-    /// How long a member may leave a create unanswered, or the client without a token, before another is tried.
-    answer_within: Duration,
+    caller: Caller,
     mailbox: Arc<Mailbox>,
     watches: Multiplexer,
-    failures: Failures,
 }
 
 /// Why a stream is over.
 enum Over {
     /// It has no watches.
     Idle,
-    Failed(Error),
-    /// There was no connection to send on.
-    NeverSent,
-    /// The server does not accept the token.
-    NewToken,
+    Broken(Broken),
 }
 
 impl Task {
@@ -69,11 +47,12 @@ impl Task {
             let over = self.one_stream().await;
             self.watches.lost();
             match over {
-                Over::Idle => {}
-                Over::NewToken => self.renew_token().await,
-                Over::NeverSent => {}
-                Over::Failed(error) if is_permanent(&error) => self.watches.end_all(&error),
-                Over::Failed(_) => self.pause().await,
+                Over::Idle | Over::Broken(Broken::NeverSent) => {}
+                Over::Broken(Broken::NewToken) => self.renew_token().await,
+                Over::Broken(Broken::Failed(error)) if is_permanent(&error) => {
+                    self.watches.end_all(&error);
+                }
+                Over::Broken(Broken::Failed(_)) => self.pause().await,
             }
         }
     }
@@ -109,25 +88,15 @@ impl Task {
 
     /// Opens a stream and serves the watches on it until it is over.
     async fn one_stream(&mut self) -> Over {
-        let (client, limit) = (self.client.clone(), self.answer_within);
-        let connect = async {
-            let signed_in = timeout(limit, client.session.start(&client)).await;
-            signed_in.unwrap_or(Err(Error::DeadlineExceeded))?;
-            Ok(client.connections.next().await)
-        };
-        let connection = match self.unless_idle(connect).await {
+        let connection = match self.unless_idle(self.caller.connect()).await {
             None => return Over::Idle,
-            Some(Err(error)) => return Over::Failed(error),
+            Some(Err(error)) => return Over::Broken(Broken::Failed(error)),
             Some(Ok(connection)) => connection,
         };
         let (requests, mut answers) = self.open(&connection);
         self.watches.opened();
         match self.serve(requests, &mut answers).await {
-            Err(status) if was_never_sent(&status) => {
-                self.client.connections.lost(&connection).await;
-                Over::NeverSent
-            }
-            Err(status) => self.failed(status.into()),
+            Err(status) => Over::Broken(self.caller.broken(&connection, status).await),
             Ok(over) => over,
         }
     }
@@ -136,10 +105,8 @@ impl Task {
         &self,
         connection: &Connection,
     ) -> (mpsc::Sender<WatchRequest>, Answers<WatchResponse>) {
-        let (sender, receiver) = mpsc::channel(REQUESTS_WAITING_MAX);
-        let token = self.client.session.token();
-        let request = self.client.request_without_end(Requests(receiver), token);
-        let bytes_max = self.client.config().response_bytes_max;
+        let (sender, request) = self.caller.requests();
+        let bytes_max = self.caller.client().config().response_bytes_max;
         let mut service =
             WatchClient::new(connection.channel.clone()).max_decoding_message_size(bytes_max);
         (sender, Answers::of(async move { service.watch(request).await }))
@@ -178,7 +145,7 @@ impl Task {
             }
             answer_due = match answer_due {
                 _ if !self.watches.awaits_answer() => None,
-                None => Some(Instant::now() + self.answer_within),
+                None => Some(Instant::now() + self.caller.answer_within()),
                 due => due,
             };
         }
@@ -186,39 +153,23 @@ impl Task {
 
     fn received(&mut self, response: WatchResponse) -> Option<Over> {
         let is_served = response.created && !response.canceled;
-        match self.watches.received(response, self.client.session.can_sign_in()) {
+        match self.watches.received(response, self.caller.client().session.can_sign_in()) {
             Verdict::Fine => {
                 if is_served {
-                    self.failures.succeeded();
+                    self.caller.succeeded();
                 }
                 None
             }
-            Verdict::NewToken => Some(Over::NewToken),
+            Verdict::NewToken => Some(Over::Broken(Broken::NewToken)),
             Verdict::Lost => {
-                Some(Over::Failed(Error::Status(Status::unavailable("the member does not serve"))))
+                let error = Error::Status(Status::unavailable("the member does not serve"));
+                Some(Over::Broken(Broken::Failed(error)))
             }
-        }
-    }
-
-    /// Whether a new token is what a failed stream needs.
-    fn failed(&mut self, error: Error) -> Over {
-        match error.etcd() {
-            Some(name) if self.client.session.can_sign_in() && asks_for_new_token(name) => {
-                if self.failures.token_refused() { Over::NewToken } else { Over::Failed(error) }
-            }
-            _ => Over::Failed(error),
         }
     }
 
     async fn renew_token(&mut self) {
-        let (client, limit) = (self.client.clone(), self.answer_within);
-        let renew = async {
-            let deadline = Instant::now() + limit;
-            let refused = client.session.token();
-            let renewed = timeout(limit, client.session.replace(&client, refused, deadline));
-            renewed.await.unwrap_or(Err(Error::DeadlineExceeded))
-        };
-        match self.unless_idle(renew).await {
+        match self.unless_idle(self.caller.renew_token()).await {
             None | Some(Ok(())) => {}
             Some(Err(error)) if is_permanent(&error) => self.watches.end_all(&error),
             Some(Err(_)) => self.pause().await,
@@ -227,9 +178,8 @@ impl Task {
 
     /// Waits before the next attempt, if it is time to.
     async fn pause(&mut self) {
-        let endpoint_count = self.client.connections.endpoint_count();
-        let pause = self.failures.failed(endpoint_count, rand::random());
-        self.unless_idle(tokio::time::sleep(pause)).await;
+        let pause = self.caller.pause();
+        self.unless_idle(sleep(pause)).await;
     }
 }
 

@@ -68,27 +68,29 @@ impl Keys {
         }
     }
 
-    /// Every comparison is of the own key's create revision.
+    /// Every comparison is of a revision of the own key.
     fn txn(&self, request: TxnRequest) -> TxnResponse {
         let compared = request.compare.first();
-        let expected = match compared.and_then(|compare| compare.target_union.clone()) {
-            Some(TargetUnion::CreateRevision(revision)) => revision,
-            other => panic!("{other:?}"),
-        };
         let own = compared.map(|compare| compare.key.clone()).unwrap_or_default();
         let found = self.keys.lock().unwrap().iter().find(|key| key.key == own).cloned();
-        let succeeded = found.map_or(0, |key| key.create_revision) == expected;
+        let found = found.unwrap_or_default();
+        let succeeded = match compared.and_then(|compare| compare.target_union.clone()) {
+            Some(TargetUnion::CreateRevision(revision)) => found.create_revision == revision,
+            Some(TargetUnion::ModRevision(revision)) => found.mod_revision == revision,
+            other => panic!("{other:?}"),
+        };
         self.txns.lock().unwrap().push(request.clone());
         let operations = if succeeded { request.success } else { request.failure };
         let response = |operation: Option<Request>| match operation {
             Some(Request::RequestPut(put)) => {
                 let mut keys = self.keys.lock().unwrap();
                 match keys.iter_mut().find(|key| key.key == put.key) {
-                    Some(key) => key.value = put.value,
+                    Some(key) => (key.value, key.mod_revision) = (put.value, OWN),
                     None => keys.push(KeyValue {
                         key: put.key,
                         value: put.value,
                         create_revision: OWN,
+                        mod_revision: OWN,
                         lease: put.lease,
                         ..Default::default()
                     }),
@@ -283,7 +285,7 @@ async fn who_waits_no_more_gives_up_the_place() {
         tokio::task::yield_now().await;
     }
     let last = keys.txns.lock().unwrap().last().cloned().unwrap();
-    assert_eq!(last.compare[0].target_union, Some(TargetUnion::CreateRevision(OWN)));
+    assert_eq!(last.compare[0].target_union, Some(TargetUnion::ModRevision(OWN)));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod keep_alive;
+mod places;
 mod stm;
 #[path = "../fake/streams.rs"]
 mod streams;

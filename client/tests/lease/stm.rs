@@ -7,7 +7,7 @@ use kvorum_client::api::etcdserverpb::compare::TargetUnion;
 use kvorum_client::api::etcdserverpb::request_op::Request;
 use kvorum_client::api::etcdserverpb::response_op::Response;
 use kvorum_client::api::etcdserverpb::{
-    RangeRequest, RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    PutRequest, RangeRequest, RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 use kvorum_client::api::mvccpb::KeyValue;
 use kvorum_client::concurrency::{Isolation, Stm, StmOptions, transaction};
@@ -125,10 +125,8 @@ async fn a_snapshot_is_of_one_moment_and_guards_what_is_read_and_written() {
     assert!(first.revision == 0 && !first.serializable);
     assert!(second.revision == REVISION + 1 && !second.serializable);
     let unchanged = [("a".into(), REVISION - 49), ("b".into(), REVISION - 48)];
-    let untouched = [("a".into(), REVISION + 2), ("c".into(), REVISION + 2)];
-    let expected =
-        [unchanged[0].clone(), untouched[0].clone(), unchanged[1].clone(), untouched[1].clone()];
-    assert_eq!(compared(&asked[2]), expected);
+    let untouched = ("c".into(), REVISION + 2);
+    assert_eq!(compared(&asked[2]), [&unchanged[..], &[untouched]].concat());
     assert_eq!((asked[2].success.len(), asked[2].failure.len()), (2, 2));
 }
 
@@ -194,4 +192,61 @@ async fn an_error_of_the_steps_ends_it_without_a_commit() {
     assert!(matches!(ended, Err(Error::NobodyElected)));
     let asked = script.asked();
     assert_eq!((asked.len(), ranges(&asked[0]).len()), (1, 2), "one read of both");
+}
+
+/// Servers refuse transactions of more than 128 comparisons.
+#[tokio::test]
+async fn a_key_that_is_read_and_written_is_compared_once() {
+    let script = Script::default();
+    let server = script.serve().await;
+    transaction(&client(&[&server]), StmOptions::new(), |stm| async move {
+        let keys: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        stm.get_all(keys.clone()).await?;
+        keys.into_iter().for_each(|key| stm.put(key, "new"));
+        Ok::<_, Error>(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(script.asked()[1].compare.len(), 100);
+}
+
+#[tokio::test]
+async fn a_put_that_keeps_what_is_there_is_read_as_that() {
+    let script = Script::default();
+    let server = script.serve().await;
+    transaction(&client(&[&server]), StmOptions::new(), |stm| async move {
+        let leased = PutRequest { key: "a".into(), lease: 7, ..Default::default() };
+        stm.put_with(PutRequest { ignore_value: true, ..leased.clone() });
+        assert_eq!(stm.get("a").await?.unwrap(), "1", "it has the servers' value");
+        stm.put_with(PutRequest { key: "b".into(), value: "new".into(), ..Default::default() });
+        stm.put_with(PutRequest { key: "b".into(), ignore_value: true, ..leased });
+        assert_eq!(stm.get("b").await?.unwrap(), "new", "it has the value it was given before");
+        Ok::<_, Error>(())
+    })
+    .await
+    .unwrap();
+    let puts: Vec<PutRequest> = script.asked()[1]
+        .success
+        .iter()
+        .map(|operation| match &operation.request {
+            Some(Request::RequestPut(put)) => put.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(puts[0].ignore_value && puts[0].lease == 7);
+    assert!(!puts[1].ignore_value && puts[1].value == "new" && puts[1].lease == 7);
+}
+
+#[tokio::test]
+async fn a_put_that_keeps_what_was_deleted_before_is_refused() {
+    let server = Script::default().serve().await;
+    let refused = transaction(&client(&[&server]), StmOptions::new(), |stm| async move {
+        stm.delete("a");
+        let keeps = PutRequest { key: "a".into(), ignore_value: true, ..Default::default() };
+        stm.put_with(keeps);
+        assert_eq!(stm.get("a").await?, None);
+        Ok::<_, Error>(())
+    })
+    .await;
+    assert_eq!(refused.unwrap_err().etcd(), Some(EtcdError::KeyNotFound));
 }

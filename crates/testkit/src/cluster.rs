@@ -262,6 +262,26 @@ impl Cluster {
         self.link(member).set_cut(false);
     }
 
+    /// Lets a member and the rest hear nothing of one another: also one that leads. Clients still reach it. The cluster
+    /// must have been built [`with_links`](ClusterBuilder::with_links).
+    pub async fn isolate(&self, member: usize) {
+        self.set_isolated(member, true).await;
+    }
+
+    /// Undoes [`Cluster::isolate`].
+    pub async fn rejoin(&self, member: usize) {
+        self.set_isolated(member, false).await;
+    }
+
+    async fn set_isolated(&self, member: usize, is_isolated: bool) {
+        let status = self.endpoint(member).status().await.expect("the member says who it is");
+        let id = status.header.map_or(0, |header| header.member_id);
+        self.link(member).set_cut(is_isolated);
+        for other in (0..self.len()).filter(|other| *other != member) {
+            self.link(other).set_cut_from(id, is_isolated);
+        }
+    }
+
     fn link(&self, member: usize) -> &Link {
         self.members[member].link.as_ref().expect("the cluster has links")
     }

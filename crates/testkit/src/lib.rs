@@ -17,6 +17,7 @@
 //!
 //! A failing test panics with what the members logged last.
 
+pub mod accomplice;
 mod binary;
 mod clock;
 mod cluster;
@@ -32,6 +33,7 @@ mod seed;
 mod wait;
 mod watching;
 
+pub use accomplice::Accomplice;
 pub use binary::executable;
 pub use clock::LeapingClock;
 pub use cluster::{Cluster, ClusterBuilder};

@@ -29,6 +29,10 @@ use crate::space::Space;
 /// The most calls open at once, of all clients together. Each holds a task and its buffers.
 const CALLS_MAX: usize = 65_536;
 
+/// The most calls that wait for a lock or a leadership: they may wait for ever, and must leave room for the calls that end
+/// their wait.
+const WAITING_CALLS_MAX: usize = CALLS_MAX / 4;
+
 /// The most reads of many keys at work at once. Each has a thread for itself.
 const LARGE_READS_MAX: usize = 8;
 
@@ -56,6 +60,7 @@ pub(crate) struct Context {
     cluster_id: ClusterId,
     leadership: watch::Receiver<Leadership>,
     calls: Arc<Semaphore>,
+    waiting_calls: Arc<Semaphore>,
     large_reads: Arc<Semaphore>,
     watches: Hub,
     receiving: Budget,
@@ -89,6 +94,7 @@ impl Context {
             member_id: status.id,
             cluster_id: status.cluster,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            waiting_calls: Arc::new(Semaphore::new(WAITING_CALLS_MAX)),
             large_reads: Arc::new(Semaphore::new(LARGE_READS_MAX)),
             watches,
             receiving: Budget::default(),
@@ -218,6 +224,12 @@ impl Context {
     /// The same for a call whose messages go on after its handler has returned.
     pub(super) fn enter_stream(&self) -> Result<OwnedSemaphorePermit, CallError> {
         self.calls.clone().try_acquire_owned().map_err(|_| EtcdError::RequestTooManyRequests.into())
+    }
+
+    /// A place for one more call that waits for other clients.
+    pub(super) fn enter_waiting(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        let place = self.waiting_calls.clone().try_acquire_owned();
+        place.map_err(|_| EtcdError::RequestTooManyRequests.into())
     }
 
     /// A place for one more read of many keys.

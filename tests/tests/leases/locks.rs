@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kvorum_proto::api::etcdserverpb::RangeRequest;
 use kvorum_proto::api::v3lockpb::{LockRequest, LockResponse, UnlockRequest};
 use kvorum_testkit::{Cluster, Endpoint, eventually};
 use tokio::task::JoinHandle;
@@ -24,7 +25,7 @@ async fn unlock(endpoint: &Endpoint, key: impl Into<bytes::Bytes>) {
 
 /// Waits until so many keys are below `name`.
 async fn has_waiting(endpoint: &Endpoint, name: &str, count: i64) {
-    let request = kvorum_proto::api::etcdserverpb::RangeRequest {
+    let request = RangeRequest {
         key: format!("{name}/").into(),
         range_end: format!("{name}0").into(),
         count_only: true,
@@ -170,6 +171,38 @@ async fn a_client_that_goes_away_takes_its_key_with_it() {
     request.set_timeout(Duration::from_millis(300));
     endpoint.lock().lock(request).await.unwrap_err();
     has_waiting(&endpoint, "name", 1).await;
+}
+
+/// A call that is given up cleans up behind itself, however late: not behind a later call of the same lease.
+#[tokio::test]
+async fn a_call_that_is_given_up_leaves_the_place_to_a_later_one_of_its_lease() {
+    let cluster = Cluster::of(3).start().await;
+    let endpoint = cluster.endpoint(0);
+    endpoint.grant(1, 100).await.unwrap();
+    endpoint.grant(2, 100).await.unwrap();
+    let held = lock(&endpoint, "name", 1).await.unwrap();
+    let given_up = locking(&cluster.endpoint(1), "name", 2);
+    has_waiting(&endpoint, "name", 2).await;
+    let version = async || {
+        let request = RangeRequest { key: "name/2".into(), ..RangeRequest::default() };
+        endpoint.range(request).await.unwrap().kvs.first().map(|found| found.version)
+    };
+    let again = locking(&cluster.endpoint(2), "name", 2);
+    eventually("the second call", async || match version().await {
+        Some(2) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    given_up.abort();
+    // A third who waits comes behind them, and its coming shows that the one given up is through.
+    endpoint.grant(3, 100).await.unwrap();
+    let third = locking(&cluster.endpoint(1), "name", 3);
+    has_waiting(&endpoint, "name", 3).await;
+    unlock(&endpoint, held.key).await;
+    let next = again.await.expect("the second call has the lock");
+    assert_eq!(next.key, "name/2");
+    unlock(&endpoint, next.key).await;
+    assert_eq!(third.await.unwrap().key, "name/3");
 }
 
 #[tokio::test]

@@ -67,7 +67,8 @@ pub fn explain(error: &clap::Error, parent: &str) -> String {
             let value = quoted(context(ContextKind::InvalidValue).as_bytes());
             let reason = std::error::Error::source(error).map(ToString::to_string);
             format!(
-                "invalid argument {value} for {name:?} flag: {}",
+                "invalid argument {value} for {:?} flag: {}",
+                with_letter(name),
                 reason.unwrap_or_else(|| "invalid syntax".into())
             )
         }
@@ -79,6 +80,19 @@ pub fn explain(error: &clap::Error, parent: &str) -> String {
             let text = error.to_string();
             text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_string()
         }
+    }
+}
+
+/// A flag's name, behind the letter that is short for it if there is one: `-l, --listen`.
+fn with_letter(name: &str) -> String {
+    fn letter(command: &Command, name: &str) -> Option<char> {
+        let is_meant = |arg: &&clap::Arg| arg.get_long() == Some(name);
+        let own = command.get_arguments().find(is_meant).and_then(clap::Arg::get_short);
+        own.or_else(|| command.get_subcommands().find_map(|command| letter(command, name)))
+    }
+    match letter(&command(), name.trim_start_matches('-')) {
+        Some(letter) => format!("-{letter}, {name}"),
+        None => name.to_string(),
     }
 }
 

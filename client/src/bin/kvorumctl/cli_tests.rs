@@ -50,7 +50,7 @@ fn commands_may_be_shortened() {
 
 #[test]
 fn mistakes_are_told_in_the_words_of_etcdctl() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["get", "k", "--bogus"], "unknown flag: --bogus"),
         (&["--bogus=1"], "unknown flag: --bogus"),
         (&["get", "k", "-z"], "unknown shorthand flag: 'z' in -z"),
@@ -63,6 +63,10 @@ fn mistakes_are_told_in_the_words_of_etcdctl() {
         (
             &["get", "k", "--prefix=xx"],
             r#"invalid argument "xx" for "--prefix" flag: strconv.ParseBool: parsing "xx": invalid syntax"#,
+        ),
+        (
+            &["elect", "e", "--listen=x"],
+            r#"invalid argument "x" for "-l, --listen" flag: strconv.ParseBool: parsing "x": invalid syntax"#,
         ),
         (
             &["--command-timeout=5", "get", "k"],

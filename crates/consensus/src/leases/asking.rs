@@ -1,6 +1,7 @@
 //! Finds the answers that only the leader has, for all who wait together: here, if this member leads, after one read
 //! barrier; else with one question to the leader.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,11 +187,11 @@ fn remaining_from_wire(remaining: i64) -> Option<Duration> {
 
 /// Gives everyone the answer; those who have to wait ask again a little later, and keep nobody else waiting.
 fn give<R: Runtime, T: Transport>(shared: &Arc<Shared<R, T>>, batch: Batch, answers: Answers) {
-    let mut later = Vec::new();
+    let mut later = VecDeque::new();
     for (question, renewed) in batch.renew.into_iter().zip(answers.renewed) {
         match renewed {
             Renewed::Ttl(ttl) => question.answer(ttl),
-            Renewed::Later => later.push(question),
+            Renewed::Later => later.push_back(question),
         }
     }
     for (question, left) in batch.look_up.into_iter().zip(answers.remaining) {
@@ -201,9 +202,14 @@ fn give<R: Runtime, T: Transport>(shared: &Arc<Shared<R, T>>, batch: Batch, answ
     }
 }
 
-async fn put_off<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>, renew: Vec<Question<i64>>) {
+async fn put_off<R: Runtime, T: Transport>(
+    shared: Arc<Shared<R, T>>,
+    renew: VecDeque<Question<i64>>,
+) {
     R::sleep(LATER_DELAY).await;
-    again(&shared, Batch { renew, look_up: Vec::new() });
+    let (timeout, error) = (shared.settings.request_timeout(), shared.leadership.lease_error());
+    let batch = Batch { renew, look_up: VecDeque::new() };
+    shared.lease_questions.later(batch, timeout, error);
 }
 
 fn again<R: Runtime, T: Transport>(shared: &Shared<R, T>, batch: Batch) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kvorum_lease::Deadlines;
 use kvorum_proto::entry::{CommandKind, LeaseCheckpoint, LeaseCheckpoints, LeaseExpire, LeaseRef};
 use kvorum_types::LeaseId;
 use openraft::async_runtime::Select2;
@@ -45,6 +46,16 @@ impl Decided {
         match self {
             Decided::Expire(_) => CommandKind::LeaseExpire,
             Decided::Checkpoint(_) => CommandKind::LeaseCheckpoint,
+        }
+    }
+
+    /// It is to be decided again: the log does not have it, or nobody can say. Should it come after all, it does no harm:
+    /// of two ends the second finds no lease, and a note taken away twice only lengthens a life. A note that was to be made
+    /// is not made again, and counts as made: then it is taken away before the next renewal.
+    fn take_back(&self, deadlines: &mut Deadlines) {
+        match self {
+            Decided::Expire(leases) => deadlines.revoke_failed(leases),
+            Decided::Checkpoint(leases) => deadlines.checkpoint_failed(leases),
         }
     }
 
@@ -92,33 +103,11 @@ impl Keeper {
         if state.reign == Some(job.term)
             && let Err(error) = outcome
         {
-            match &job.decided {
-                // Should it come after all, the second one finds nothing to do.
-                Decided::Expire(leases) => state.deadlines.revoke_failed(leases),
-                Decided::Checkpoint(leases) if is_certain(&error) => {
-                    state.deadlines.checkpoint_failed(leases);
-                }
-                // It is in this leader's log, and comes, or another leader begins anew.
-                Decided::Checkpoint(_) => {}
-            }
+            tracing::debug!(%error, "what was decided about leases is decided again");
+            job.decided.take_back(&mut state.deadlines);
         }
         drop(state);
         self.bell.ring();
-    }
-}
-
-/// Whether what failed so will never be applied.
-fn is_certain(error: &ProposeError) -> bool {
-    match error {
-        ProposeError::TooManyRequests
-        | ProposeError::NoSpace
-        | ProposeError::NotLeader
-        | ProposeError::LeaderChanged
-        | ProposeError::Command(_) => true,
-        ProposeError::Timeout
-        | ProposeError::TimeoutLeaderFailed
-        | ProposeError::TimeoutConnectionLost
-        | ProposeError::Stopped => false,
     }
 }
 
@@ -139,5 +128,35 @@ pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
     };
     match R::select2(Box::pin(shared.stop.stopped()), Box::pin(proposing)).await {
         Select2::First(()) | Select2::Second(()) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvorum_lease::{Event, Renewal, Table};
+
+    use super::*;
+
+    /// The proposal of a clear runs out of time without ever having been appended, and nobody can say so.
+    #[test]
+    fn a_note_whose_removal_has_no_outcome_is_removed_again() {
+        let (id, mut table, mut deadlines) =
+            (LeaseId(1), Table::new(), Deadlines::new(Duration::from_secs(10)));
+        table.grant(id, 100, 7).unwrap();
+        assert!(table.checkpoint(id, 7, 50));
+        deadlines.promote(table.view(), Duration::ZERO, Duration::ZERO);
+        while deadlines.promote_step(16) {}
+        let now = Duration::from_secs(1);
+        assert_eq!(deadlines.renew(id, now, &table.view()), Renewal::Checkpointed);
+        for _ in 0..3 {
+            let decided = Decided::Checkpoint(deadlines.to_checkpoint(now, 16));
+            assert!(matches!(&decided, Decided::Checkpoint(leases) if *leases == [(id, 7, 0)]));
+            decided.take_back(&mut deadlines);
+        }
+        deadlines.to_checkpoint(now, 16);
+        table.checkpoint(id, 7, 0);
+        deadlines.on_event(&Event::Checkpointed { id, granted: 7, remaining: 0 }, now);
+        let renewal = deadlines.renew(id, now, &table.view());
+        assert_eq!(renewal, Renewal::Renewed { ttl: 100 });
     }
 }

@@ -13,7 +13,7 @@ use super::jobs::Job;
 use crate::clock::Clock;
 use crate::worker::Bell;
 
-/// How many leases are renewed or looked up before others get their turn.
+/// How many leases are renewed, looked up or heard of before others get their turn.
 const LEASES_PER_TURN: usize = 256;
 
 /// That this member leads.
@@ -98,17 +98,20 @@ impl Keeper {
 
     /// What the log did with leases: visible in the state, and answered to nobody yet.
     pub(crate) fn heard(&self, events: &[Event]) {
-        let mut state = self.state.lock();
-        if state.reign.is_none() {
-            // A promotion takes its view under this lock, and so sees what these tell.
-            return;
+        let mut wakes = false;
+        for events in events.chunks(LEASES_PER_TURN) {
+            let mut state = self.state.lock();
+            if state.reign.is_none() {
+                // A promotion takes its view under this lock, and so sees what these tell, and those that are still to
+                // come: told to it all the same, they change nothing.
+                continue;
+            }
+            let now = self.clock.now();
+            for event in events {
+                state.deadlines.on_event(event, now);
+            }
+            wakes |= std::mem::take(&mut state.sleeps);
         }
-        let now = self.clock.now();
-        for event in events {
-            state.deadlines.on_event(event, now);
-        }
-        let wakes = std::mem::take(&mut state.sleeps);
-        drop(state);
         if wakes {
             self.bell.ring();
         }

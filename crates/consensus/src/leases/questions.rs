@@ -1,5 +1,6 @@
 //! What this member's clients want to know of the leader about leases, while it waits to be asked.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use crate::errors::LeaseError;
 /// How many questions may wait. As many as there can be requests.
 const QUESTIONS_MAX: usize = 64 * 1024;
 
-/// How many leases are asked about at once.
-const BATCH_MAX: usize = 16 * 1024;
+/// How many leases are asked about at once: on the thread of the heartbeats this is a millisecond or two of work.
+const BATCH_MAX: usize = 2 * 1024;
 
 /// One client's question about one lease, whose answer is an `A`.
 pub(super) struct Question<A> {
@@ -38,8 +39,8 @@ pub(super) struct Remaining {
 #[derive(Default)]
 pub(super) struct Batch {
     /// Leases to keep alive: answered with the TTL.
-    pub(super) renew: Vec<Question<i64>>,
-    pub(super) look_up: Vec<Question<Remaining>>,
+    pub(super) renew: VecDeque<Question<i64>>,
+    pub(super) look_up: VecDeque<Question<Remaining>>,
 }
 
 /// The questions that wait.
@@ -86,10 +87,33 @@ impl Batch {
     /// Takes out those that came at `before` or earlier.
     fn take_expired(&mut self, before: Duration) -> Batch {
         Batch {
-            renew: self.renew.extract_if(.., |question| question.since <= before).collect(),
-            look_up: self.look_up.extract_if(.., |question| question.since <= before).collect(),
+            renew: take_expired(&mut self.renew, before),
+            look_up: take_expired(&mut self.look_up, before),
         }
     }
+}
+
+fn take_expired<A>(waiting: &mut VecDeque<Question<A>>, before: Duration) -> VecDeque<Question<A>> {
+    let is_expired = |question: &Question<A>| question.since <= before;
+    if !waiting.iter().any(is_expired) {
+        return VecDeque::new();
+    }
+    let (expired, left) = waiting.drain(..).partition(is_expired);
+    *waiting = left;
+    expired
+}
+
+/// The first that are still wanted.
+fn take_wanted<A>(waiting: &mut VecDeque<Question<A>>) -> VecDeque<Question<A>> {
+    let mut taken = VecDeque::new();
+    while taken.len() < BATCH_MAX
+        && let Some(question) = waiting.pop_front()
+    {
+        if question.is_wanted() {
+            taken.push_back(question);
+        }
+    }
+    taken
 }
 
 impl Questions {
@@ -111,7 +135,7 @@ impl Questions {
     async fn ask<A>(
         &self,
         id: LeaseId,
-        among: impl FnOnce(&mut Batch) -> &mut Vec<Question<A>>,
+        among: impl FnOnce(&mut Batch) -> &mut VecDeque<Question<A>>,
     ) -> Result<A, LeaseError> {
         let place = self.places.clone().try_acquire_owned();
         let place = place.map_err(|_| LeaseError::TooManyRequests)?;
@@ -123,7 +147,7 @@ impl Questions {
             if queue.stopped {
                 return Err(LeaseError::Stopped);
             }
-            among(&mut queue.waiting).push(question);
+            among(&mut queue.waiting).push_back(question);
             !std::mem::replace(&mut queue.called, true)
         };
         if call {
@@ -141,21 +165,38 @@ impl Questions {
     pub(super) fn take(&self) -> Batch {
         let mut queue = self.queue.lock();
         let waiting = &mut queue.waiting;
-        waiting.renew.retain(Question::is_wanted);
-        waiting.look_up.retain(Question::is_wanted);
-        let renew_count = waiting.renew.len().min(BATCH_MAX);
-        let look_up_count = waiting.look_up.len().min(BATCH_MAX);
-        let batch = Batch {
-            renew: waiting.renew.drain(..renew_count).collect(),
-            look_up: waiting.look_up.drain(..look_up_count).collect(),
-        };
+        let renew = take_wanted(&mut waiting.renew);
+        let batch = Batch { renew, look_up: take_wanted(&mut waiting.look_up) };
         queue.called = !batch.is_empty();
         batch
     }
 
-    /// Puts questions back to the front that have found no answer; those that have waited longer than `timeout` are given
+    /// Puts questions back to the front that nobody has answered; those that have waited longer than `timeout` are given
     /// up with `error`.
-    pub(super) fn again(&self, mut batch: Batch, timeout: Duration, error: LeaseError) {
+    pub(super) fn again(&self, batch: Batch, timeout: Duration, error: LeaseError) {
+        self.put_back(batch, timeout, error, |waiting, batch| {
+            let renew = std::mem::replace(&mut waiting.renew, batch.renew);
+            waiting.renew.extend(renew);
+            let look_up = std::mem::replace(&mut waiting.look_up, batch.look_up);
+            waiting.look_up.extend(look_up);
+        });
+    }
+
+    /// The same for those whose answer is to be waited for: behind all that wait, so that they keep nobody waiting.
+    pub(super) fn later(&self, batch: Batch, timeout: Duration, error: LeaseError) {
+        self.put_back(batch, timeout, error, |waiting, batch| {
+            waiting.renew.extend(batch.renew);
+            waiting.look_up.extend(batch.look_up);
+        });
+    }
+
+    fn put_back(
+        &self,
+        mut batch: Batch,
+        timeout: Duration,
+        error: LeaseError,
+        put: impl FnOnce(&mut Batch, Batch),
+    ) {
         let before = self.clock.now().checked_sub(timeout);
         let expired = before.map(|before| batch.take_expired(before)).unwrap_or_default();
         expired.fail(error);
@@ -167,8 +208,7 @@ impl Questions {
             drop(queue);
             return batch.fail(LeaseError::Stopped);
         }
-        queue.waiting.renew.splice(..0, batch.renew);
-        queue.waiting.look_up.splice(..0, batch.look_up);
+        put(&mut queue.waiting, batch);
         let call = !std::mem::replace(&mut queue.called, true);
         drop(queue);
         if call {
@@ -190,5 +230,47 @@ impl Questions {
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
         waiting.fail(LeaseError::Stopped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(id: i64) -> (Question<i64>, oneshot::Receiver<Result<i64, LeaseError>>) {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let (answer, answered) = oneshot::channel();
+        let since = Duration::from_secs(1);
+        (Question { id: LeaseId(id), answer, since, _place: place }, answered)
+    }
+
+    fn batch(questions: impl IntoIterator<Item = Question<i64>>) -> Batch {
+        Batch { renew: questions.into_iter().collect(), look_up: VecDeque::new() }
+    }
+
+    #[test]
+    fn those_who_have_to_wait_keep_nobody_waiting() {
+        let questions = Questions::new(Arc::new(Clock::new(|| Duration::from_secs(2))));
+        let ((first, _a), (second, _b), (waits, _c)) = (question(1), question(2), question(3));
+        let (gone, _) = question(4);
+        let (timeout, error) = (Duration::from_secs(5), LeaseError::Timeout);
+        questions.later(batch([waits]), timeout, error);
+        questions.later(batch([gone, second]), timeout, error);
+        questions.again(batch([first]), timeout, error);
+        let order = questions.take().renew.iter().map(|question| question.id.0).collect::<Vec<_>>();
+        assert_eq!(order, [1, 3, 2]);
+        assert!(questions.take().is_empty());
+    }
+
+    #[test]
+    fn who_has_waited_too_long_is_told() {
+        let questions = Questions::new(Arc::new(Clock::new(|| Duration::from_secs(9))));
+        let (old, mut answered) = question(1);
+        questions.later(batch([old]), Duration::from_secs(8), LeaseError::NoLeader);
+        assert_eq!(answered.try_recv(), Ok(Err(LeaseError::NoLeader)));
+        let (late, mut answered) = question(2);
+        questions.later(batch([late]), Duration::from_secs(10), LeaseError::NoLeader);
+        questions.sweep(Duration::from_secs(8), LeaseError::Timeout);
+        assert_eq!(answered.try_recv(), Ok(Err(LeaseError::Timeout)));
     }
 }

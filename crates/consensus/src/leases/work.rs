@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kvorum_types::LeaseId;
+
 use super::jobs::{Decided, Job};
 use super::keeper::{Keeper, Leads, Slot, State};
 use crate::worker::Step;
@@ -18,6 +20,9 @@ const PROMOTION_STEP: usize = 1024;
 
 /// How many leases one command is about. Its entry is applied in one go.
 const LEASES_PER_COMMAND: usize = 512;
+
+/// How many keys go with the leases of one command at most, unless a single lease has more.
+const KEYS_PER_COMMAND: usize = 4096;
 
 impl Keeper {
     /// Does a bounded piece of work.
@@ -70,7 +75,7 @@ impl Keeper {
             let decided = if state.is_checkpoints_turn {
                 Decided::Checkpoint(state.deadlines.to_checkpoint(now, LEASES_PER_COMMAND))
             } else {
-                Decided::Expire(state.deadlines.due(now, LEASES_PER_COMMAND))
+                Decided::Expire(self.due(state, now))
             };
             state.is_checkpoints_turn = !state.is_checkpoints_turn;
             if !decided.is_empty() {
@@ -79,6 +84,17 @@ impl Keeper {
             }
         }
         false
+    }
+
+    /// The leases of the next command that ends some.
+    fn due(&self, state: &mut State, now: Duration) -> Vec<(LeaseId, u64)> {
+        let mut due = state.deadlines.due(now, LEASES_PER_COMMAND);
+        let view = self.reader.leases();
+        let count = |id| view.keys(id).take(KEYS_PER_COMMAND).count();
+        let kept = fitting(due.iter().map(|(id, _)| count(*id)), KEYS_PER_COMMAND);
+        let rest = due.split_off(kept);
+        state.deadlines.revoke_failed(&rest);
+        due
     }
 
     fn wait(&self, state: &mut State) -> Step {
@@ -93,5 +109,28 @@ impl Keeper {
         // Once a job is over, or the leadership is another, the bell rings.
         let time = if is_busy || is_deaf { LOOK_INTERVAL } else { left.min(LOOK_INTERVAL) };
         Step::Wait(Some(time))
+    }
+}
+
+/// How many of `counts` come before the sum would go beyond `max`; the first does in any case.
+fn fitting(counts: impl Iterator<Item = usize>, max: usize) -> usize {
+    let sums = counts.scan(0, |sum: &mut usize, count| {
+        *sum = sum.saturating_add(count);
+        Some(*sum)
+    });
+    sums.enumerate().take_while(|(place, sum)| *place == 0 || *sum <= max).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_ends_no_more_leases_than_it_may_delete_keys() {
+        let fitting = |counts: &[usize]| fitting(counts.iter().copied(), 10);
+        assert_eq!(fitting(&[]), 0);
+        assert_eq!(fitting(&[0, 3, 7, 0, 0]), 5);
+        assert_eq!(fitting(&[0, 3, 8, 0]), 2);
+        assert_eq!(fitting(&[11, 0, 1]), 1, "one lease goes with all of its keys");
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn campaign(
 ) -> Result<CampaignResponse, CallError> {
     let (context, CampaignRequest { name, lease, value }) = (&context, request);
     let session = Session::begin(context, lease).await?;
-    let candidate = match Candidate::enter(context, session, &name, value.clone()).await {
+    let mut candidate = match Candidate::enter(context, session, &name, value.clone()).await {
         Ok(candidate) => candidate,
         Err(error) => {
             session.end(context).await;
@@ -36,11 +36,7 @@ pub(super) async fn campaign(
     };
     let stood = async {
         if candidate.value.as_ref().is_some_and(|found| *found != value) {
-            let Candidate { key, created, .. } = &candidate;
-            let put = put_if_created_at(context, key, *created, value, session.lease).await?;
-            if !put.succeeded {
-                return Err(NoTurn::Lost);
-            }
+            candidate.set_value(context, value).await?;
         }
         candidate.wait_turn(context, &mut gone).await
     };

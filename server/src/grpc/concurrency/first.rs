@@ -38,7 +38,7 @@ impl Below {
     }
 
     /// A request for the key that was created first.
-    pub(super) fn created_first(&self) -> RangeRequest {
+    fn created_first(&self) -> RangeRequest {
         self.by_creation(SortOrder::Ascend)
     }
 

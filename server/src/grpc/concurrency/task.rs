@@ -34,7 +34,7 @@ pub(super) async fn run<T: Send + 'static, W>(
 where
     W: Future<Output = Result<T, CallError>> + Send + 'static,
 {
-    let place = context.enter_stream()?;
+    let place = context.enter_waiting()?;
     let (_here, gone) = oneshot::channel();
     let working = work(context.clone(), Gone(gone));
     let task = tokio::spawn(async move {

@@ -3,6 +3,7 @@
 //! Ends with a panic at the first answer that is not etcd's. `RangeStream` is left out where the server says that it is
 //! older than 3.7.
 
+mod leases;
 mod watches;
 
 use etcd_client::{
@@ -22,6 +23,7 @@ async fn main() -> Result<()> {
     deletes(&mut client).await?;
     transactions(&mut client).await?;
     watches::all(&mut client).await?;
+    leases::all(&mut client).await?;
     compactions(&mut client).await?;
     errors(&mut client).await;
     cluster(&mut client, &endpoint).await?;

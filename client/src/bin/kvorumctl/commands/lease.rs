@@ -8,7 +8,7 @@ use kvorum_client::api::etcdserverpb::LeaseKeepAliveResponse;
 use super::{help, output};
 use crate::failure::{BAD_ARGUMENTS, BAD_CONNECTION, ERROR, Failure};
 use crate::flags::{self, Flags};
-use crate::go::number::{Base, parse_int};
+use crate::go::number::{Base, lease_id, parse_int};
 use crate::session::Session;
 
 pub fn command() -> Command {
@@ -113,7 +113,7 @@ async fn keep_alive(matches: &ArgMatches) -> Result<(), Failure> {
         print(&session, &answer)?;
     }
     if session.printer.is_simple() {
-        writeln!(output(), "lease {id:016x} expired or revoked.")?;
+        writeln!(output(), "lease {} expired or revoked.", lease_id(id))?;
     }
     Ok(())
 }

@@ -74,9 +74,15 @@ pub fn parse_bool(text: &str) -> Result<bool, String> {
     }
 }
 
+/// A lease's id as `%016x` prints it: the sign of one below zero counts among the 16.
+pub fn lease_id(id: i64) -> String {
+    let sign = if id < 0 { "-" } else { "" };
+    format!("{sign}{:0width$x}", id.unsigned_abs(), width = 16 - sign.len())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Base, parse_bool, parse_id, parse_int};
+    use super::{Base, lease_id, parse_bool, parse_id, parse_int};
 
     #[test]
     fn integers() {
@@ -119,6 +125,14 @@ mod tests {
             let expected = format!("strconv.ParseInt: parsing {text:?}: value out of range");
             assert_eq!(parse_int(text, Base::Decimal), Err(expected));
         }
+    }
+
+    #[test]
+    fn lease_ids() {
+        assert_eq!(lease_id(0x77), "0000000000000077");
+        assert_eq!(lease_id(i64::MAX), "7fffffffffffffff");
+        assert_eq!(lease_id(-1), "-000000000000001");
+        assert_eq!(lease_id(i64::MIN), "-8000000000000000");
     }
 
     #[test]

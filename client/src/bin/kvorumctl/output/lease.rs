@@ -11,18 +11,19 @@ use kvorum_client::api::etcdserverpb::{
 
 use super::{fields, json};
 use crate::go::json::{Object, array, string};
+use crate::go::number::lease_id;
 use crate::go::quote::quoted;
 
 pub fn simple_grant(out: &mut dyn Write, answer: &LeaseGrantResponse) -> Result<()> {
-    writeln!(out, "lease {:016x} granted with TTL({}s)", answer.id, answer.ttl)
+    writeln!(out, "lease {} granted with TTL({}s)", lease_id(answer.id), answer.ttl)
 }
 
 pub fn simple_revoke(out: &mut dyn Write, id: i64) -> Result<()> {
-    writeln!(out, "lease {id:016x} revoked")
+    writeln!(out, "lease {} revoked", lease_id(id))
 }
 
 pub fn simple_keep_alive(out: &mut dyn Write, answer: &LeaseKeepAliveResponse) -> Result<()> {
-    writeln!(out, "lease {:016x} keepalived with TTL({})", answer.id, answer.ttl)
+    writeln!(out, "lease {} keepalived with TTL({})", lease_id(answer.id), answer.ttl)
 }
 
 pub fn simple_time_to_live(
@@ -31,10 +32,11 @@ pub fn simple_time_to_live(
     answer: &LeaseTimeToLiveResponse,
 ) -> Result<()> {
     let LeaseTimeToLiveResponse { id, ttl, granted_ttl, .. } = answer;
+    let id = lease_id(*id);
     if *granted_ttl == 0 && *ttl == -1 {
-        return writeln!(out, "lease {id:016x} already expired");
+        return writeln!(out, "lease {id} already expired");
     }
-    write!(out, "lease {id:016x} granted with TTL({granted_ttl}s), remaining({ttl}s)")?;
+    write!(out, "lease {id} granted with TTL({granted_ttl}s), remaining({ttl}s)")?;
     if keys {
         write!(out, ", attached keys([")?;
         out.write_all(&answer.keys.join(&b' '))?;
@@ -45,7 +47,7 @@ pub fn simple_time_to_live(
 
 pub fn simple_list(out: &mut dyn Write, answer: &LeaseLeasesResponse) -> Result<()> {
     writeln!(out, "found {} leases", answer.leases.len())?;
-    answer.leases.iter().try_for_each(|lease| writeln!(out, "{:016x}", lease.id))
+    answer.leases.iter().try_for_each(|lease| writeln!(out, "{}", lease_id(lease.id)))
 }
 
 pub fn fields_grant(out: &mut dyn Write, answer: &LeaseGrantResponse) -> Result<()> {
