@@ -66,8 +66,7 @@ impl Snapshot {
         let Some(piece) = self.pieces.message().await? else {
             return self.check().map(|()| None);
         };
-        let SnapshotResponse { blob, remaining_bytes, version, .. } = piece;
-        let bytes = Bytes::from(blob);
+        let SnapshotResponse { blob: bytes, remaining_bytes, version, .. } = piece;
         self.received_bytes += bytes.len() as u64;
         self.held.extend_from_slice(&bytes);
         let covered = self.held.len().saturating_sub(DIGEST_BYTES);

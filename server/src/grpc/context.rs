@@ -166,9 +166,12 @@ impl Context {
     }
 
     /// Whether this member has no vote, as far as it knows. One that has joined and has not yet found itself among the
-    /// members knows even less than a learner.
+    /// members knows even less than a learner; one that has been removed is about to stop and no learner.
     pub(crate) fn is_learner(&self) -> bool {
-        self.known(self.member_id).map_or(self.is_joining, |own| own.is_learner)
+        match self.known(self.member_id) {
+            Some(own) => own.is_learner,
+            None => self.is_joining && !self.reader().removed().contains(&self.member_id),
+        }
     }
 
     /// The member of that id, as it is applied here.

@@ -74,7 +74,7 @@ impl Streaming {
         Some(frame(&SnapshotResponse {
             header: self.context.header(self.backup.revision()),
             remaining_bytes: state_bytes.saturating_sub(self.sent_bytes),
-            blob: blob.into(),
+            blob,
             version: VERSIONS.storage.to_owned(),
         }))
     }
