@@ -104,11 +104,23 @@ impl Cluster {
 
     /// A member's id, by its address: of dead ones too.
     pub async fn id(&self, member: usize) -> u64 {
-        let (url, asked) = (self.peer_url(member), self.some_endpoint(member));
+        let (url, endpoints) = (self.peer_url(member), self.endpoints());
         eventually(&format!("member {member} in the list"), async || {
-            let members = asked.member_list().await?;
-            let own = members.iter().find(|found| found.peer_ur_ls.contains(&url));
-            own.map(|own| own.id).ok_or_else(|| Status::not_found(format!("{members:?}")))
+            let mut seen = Vec::new();
+            // Not all of them can tell: a learner does not.
+            for asked in &endpoints {
+                match asked.member_list().await {
+                    Ok(members) => {
+                        let own = members.iter().find(|found| found.peer_ur_ls.contains(&url));
+                        if let Some(own) = own {
+                            return Ok(own.id);
+                        }
+                        seen.push(format!("{members:?}"));
+                    }
+                    Err(status) => seen.push(status.to_string()),
+                }
+            }
+            Err(seen)
         })
         .await
     }
