@@ -30,6 +30,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kvorum_machine as machine;
@@ -54,6 +55,17 @@ use crate::types::{Membership, Node, Payload, StoredMembership};
 pub(crate) struct Configure {
     wake: Notify,
     one_at_a_time: Mutex<()>,
+    /// How many changes this member was asked for and has not answered.
+    unanswered: AtomicUsize,
+}
+
+/// A change that this member was asked for, until it is answered.
+pub(crate) struct Unanswered<'a>(&'a Configure);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Configure {
@@ -65,6 +77,17 @@ impl Configure {
     /// Held while a change is checked and put into the log: the next one is checked against what came of it.
     pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.one_at_a_time.lock().await
+    }
+
+    /// This member is asked for a change: to be held until that is answered.
+    pub(crate) fn asked(&self) -> Unanswered<'_> {
+        self.unanswered.fetch_add(1, Ordering::AcqRel);
+        Unanswered(self)
+    }
+
+    /// Whether every change that this member was asked for is answered.
+    pub(crate) fn has_answered_all(&self) -> bool {
+        self.unanswered.load(Ordering::Acquire) == 0
     }
 }
 

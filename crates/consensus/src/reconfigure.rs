@@ -54,7 +54,9 @@ pub(crate) async fn change<R: Runtime, T: Transport>(
     change: MemberChange,
     rules: Reconfiguration,
 ) -> Result<Vec<machine::Member>, MemberChangeError> {
+    let removes_me = matches!(change, MemberChange::Remove { id } if shared.is_me(id));
     let encoded = encode(change, rules);
+    let _unanswered = shared.configure.asked();
     let since = shared.leadership.now();
     let position = loop {
         if shared.stop.is_stopped() {
@@ -78,6 +80,11 @@ pub(crate) async fn change<R: Runtime, T: Transport>(
             Tried::NotLeader => R::sleep(RETRY_DELAY).await,
         }
     };
+    if removes_me {
+        // It is committed, and who is removed may never be sent it.
+        let members = shared.reader.members();
+        return Ok(members.iter().filter(|member| !shared.is_me(member.id)).cloned().collect());
+    }
     // It is committed: this member will see it, unless it stops before.
     let seen = shared.reads.applied_up_to(position.index).await;
     seen.map_err(|_| match shared.stop.is_stopped() {
@@ -102,7 +109,7 @@ async fn try_here<R: Runtime, T: Transport>(
     let Some(leader) = leader.filter(|leader| knows(leader.term)) else {
         return Tried::NotLeader;
     };
-    if let Err(error) = check(shared, encoded, is_strict) {
+    if let Err(error) = check_with_all_known(shared, encoded, is_strict).await {
         return Tried::Refused(error);
     }
     let request = encoded.request.clone();
@@ -152,6 +159,7 @@ pub(crate) async fn answer_follower<R: Runtime, T: Transport>(
     };
     let outcome = match kind.filter(is_change) {
         Some(kind) => {
+            let _unanswered = shared.configure.asked();
             let encoded = Encoded { kind, request: request.change };
             // The one who asks waits no longer than this either.
             let left = shared.settings.request_timeout() / 2;
@@ -223,6 +231,24 @@ impl Encoded {
                 About::Add { .. } | About::Nothing => None,
             },
         }
+    }
+}
+
+/// Checks. Earlier changes of members are applied here before this, but what else was acknowledged may be applied later
+/// here than where it was asked for: that a member has started must not be missed for that.
+async fn check_with_all_known<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    encoded: &Encoded,
+    is_strict: bool,
+) -> Result<(), MemberChangeError> {
+    let checked = check(shared, encoded, is_strict);
+    if !matches!(checked, Err(MemberChangeError::NotEnoughStarted)) {
+        return checked;
+    }
+    let patience = 2 * shared.settings.election_timeout;
+    match R::timeout(patience, Box::pin(shared.reads.barrier())).await {
+        Ok(Ok(())) => check(shared, encoded, is_strict),
+        Ok(Err(_)) | Err(_) => checked,
     }
 }
 

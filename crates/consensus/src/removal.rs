@@ -6,15 +6,18 @@
 //! - It applies its own removal. Its vote may still count then (see `configure`), so it goes on, and asks the others again
 //!   and again whether it may go.
 //!
-//! Before it stops it leaves a mark in its directory: what it knows of the log may end before its removal, and then nothing
-//! else would keep it from starting again.
+//! Before it stops it answers those who asked it for changes of members: it was one of these that removed it. And it leaves
+//! a mark in its directory: what it knows of the log may end before its removal, and then nothing else would keep it from
+//! starting again.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use kvorum_disk::{Disk, write_atomically};
+use kvorum_machine::Machine;
 use kvorum_proto::peer;
 use kvorum_proto::peer::message::Body;
 use kvorum_types::MemberId;
@@ -25,12 +28,15 @@ use tokio::sync::Notify;
 
 use crate::change::Removed;
 use crate::errors::{FatalError, StartError};
+use crate::membership;
 use crate::runtime::Runtime;
 use crate::shared::Shared;
 use crate::transport::Transport;
 
 /// The mark's name in the directory of the member.
 const MARK: &str = "removed";
+/// How often it is looked whether all are answered that asked for changes of members.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Who said that this member has been removed.
 #[derive(Default)]
@@ -67,6 +73,18 @@ impl Mark {
             Ok(true) => Err(StartError::Removed),
             Err(error) => Err(StartError::Fatal(FatalError::Log(Arc::new(error)))),
         }
+    }
+}
+
+/// Refuses a start where the state says that this member was removed and that nobody counts its vote any more.
+pub(crate) fn check_state(machine: &Machine, me: MemberId) -> Result<(), StartError> {
+    if !machine.reader().removed().contains(&me) {
+        return Ok(());
+    }
+    let membership = machine.membership().map(|(_, encoded)| membership::decode(encoded));
+    match membership {
+        Some(Ok(membership)) if membership.get_node(&me.0).is_none() => Err(StartError::Removed),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -110,6 +128,14 @@ async fn asks<R: Runtime, T: Transport>(shared: &Shared<R, T>, id: MemberId) -> 
 
 async fn leave<R: Runtime, T: Transport>(shared: &Shared<R, T>, by: Option<MemberId>) {
     tracing::info!(?by, "this member has been removed from the cluster");
+    let answering = async {
+        while !shared.configure.has_answered_all() {
+            R::sleep(ANSWER_INTERVAL).await;
+        }
+        // The last answer is on its way.
+        R::sleep(shared.settings.heartbeat_interval).await;
+    };
+    drop(R::timeout(shared.settings.election_timeout, Box::pin(answering)).await);
     let (disk, path) = (shared.mark.disk.clone(), shared.mark.path.clone());
     let text = format!(
         "member {} was removed from cluster {}\n",

@@ -37,7 +37,7 @@ use crate::peers::Peers;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::rebuild;
-use crate::removal::Mark;
+use crate::removal::{self, Mark};
 use crate::replay;
 use crate::retention::{self, Retention};
 use crate::runtime::{Runtime, spawn};
@@ -144,6 +144,7 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     let machine::Opened { mut machine, maintainer, checkpoints, .. } = opened;
     replay::leases(&mut machine, &log, &mut workshop).await?;
     replay::committed(&mut machine, &checkpoints, &log, &mut workshop).await?;
+    removal::check_state(&machine, settings.id)?;
     if settings.force_new_cluster {
         forced::alone(settings, &machine, &log, &mut workshop).await?;
     }

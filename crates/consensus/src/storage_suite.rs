@@ -156,6 +156,7 @@ impl Bench {
         let clock = Arc::new(Clock::start::<Sleepless>());
         let voters = Arc::new(Voters::new(ME));
         let handle = ApplierHandle::new(for_applier.clone());
+        let defragmenter = machine.defragmenter();
         let incarnation = kvorum_types::Incarnation(1);
         let pool = BufferPool::new(1 << 20);
         let proposals =
@@ -176,7 +177,7 @@ impl Bench {
             spawn("writer", &for_writer, work.writer(writer)),
             spawn("reader", &for_reader, work.reader(reader)),
             spawn("applier", &for_applier, work.applier(applier)),
-            spawn("store", &for_store, work.maintainer(maintainer)),
+            spawn("store", &for_store, work.maintainer(maintainer, defragmenter)),
             spawn("checkpoints", &for_checkpoints, work.checkpointer(checkpointer)),
         ];
         let limit = applied.clone();
