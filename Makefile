@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members readers churn watch-scale watch-long clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members readers churn watch-scale watch-long lease-scale clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -71,6 +71,10 @@ watch-long: N = 600
 watch-long: ## 237 watching clients and 20 writers on three members for N seconds (N=600).
 	$(CARGO) build --release --workspace --bins
 	tests/bench/watchers --long $(N)
+
+lease-scale: ## What very many leases cost: their expiry, a killed leader, memory; each figure against its bound.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/leases
 
 clean-peers: ## Removes what compat and bench-peer fetched.
 	rm -rf .peers

@@ -82,7 +82,7 @@ class Member:
 class Cluster:
     """Members of one binary. Use with `with`; the data goes when the block ends."""
 
-    def __init__(self, binary, folder, members=1, flags=()):
+    def __init__(self, binary, folder, members=1, flags=(), log_level="warn"):
         self.folder = pathlib.Path(folder)
         shutil.rmtree(self.folder, ignore_errors=True)
         ports = free_ports(2 * members)
@@ -99,7 +99,7 @@ class Cluster:
                 "--listen-peer-urls", f"http://127.0.0.1:{peer_port}",
                 "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer_port}",
                 "--initial-cluster", peers,
-                "--log-level", "warn",
+                "--log-level", log_level,
                 *flags,
             ]))
 

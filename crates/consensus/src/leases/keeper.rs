@@ -53,6 +53,10 @@ pub(super) struct State {
     pub(super) reign: Option<u64>,
     /// The newest word on who leads.
     pub(super) leads: Option<Leads>,
+    /// When this member was first seen to lead in that term.
+    pub(super) leads_since: Duration,
+    /// When the promotion under way began.
+    pub(super) promotes_since: Option<Duration>,
     pub(super) slot: Slot,
     /// Whether the next job is a checkpoint if there is one, else the end of leases.
     pub(super) is_checkpoints_turn: bool,
@@ -79,6 +83,8 @@ impl Keeper {
             deadlines: Deadlines::new(checkpoint_interval),
             reign: None,
             leads: None,
+            leads_since: Duration::ZERO,
+            promotes_since: None,
             slot: Slot::Free,
             is_checkpoints_turn: true,
             sleeps: false,
@@ -90,6 +96,9 @@ impl Keeper {
     pub(crate) fn follow(&self, leads: Option<Leads>) {
         let mut state = self.state.lock();
         if state.leads != leads {
+            if leads.map(|leads| leads.term) != state.leads.map(|leads| leads.term) {
+                state.leads_since = self.clock.now();
+            }
             state.leads = leads;
             drop(state);
             self.bell.ring();

@@ -43,6 +43,9 @@ impl Keeper {
             return Step::Wait(Some(APPLY_INTERVAL));
         }
         let is_walking = state.deadlines.promote_step(PROMOTION_STEP);
+        if !is_walking {
+            self.tell_promotion(&mut state, leads.term);
+        }
         let is_decided = leads.in_touch && self.decide(&mut state, leads.term);
         let wait = self.wait(&mut state);
         drop(state);
@@ -59,9 +62,18 @@ impl Keeper {
             state.reign = Some(leads.term);
             let now = self.clock.now();
             state.deadlines.promote(self.reader.leases(), now, self.extend);
-            tracing::debug!(term = leads.term, "the time of leases is counted here");
+            state.promotes_since = Some(now);
         }
         has_applied
+    }
+
+    /// Says, once, that the promotion is over.
+    fn tell_promotion(&self, state: &mut State, term: u64) {
+        let Some(begun) = state.promotes_since.take() else { return };
+        let leases = state.deadlines.figures().known_count;
+        let waited = begun.saturating_sub(state.leads_since);
+        let walked = self.clock.now().saturating_sub(begun);
+        tracing::info!(term, leases, ?waited, ?walked, "the time of leases is counted here");
     }
 
     /// Puts a job into the slot, if that is free and there is one.
