@@ -7,3 +7,4 @@ mod leaders;
 mod learners;
 mod moves;
 mod removed;
+mod space;
