@@ -390,6 +390,42 @@ fn a_received_checkpoint_stays_while_it_may_still_be_installed() {
     assert_eq!(kept(&follower), [mine, installed.index, 7]);
 }
 
+/// etcd's issue 18055: a snapshot waited to be installed, a newer one came and took its file away, and the member died of it.
+#[test]
+fn issue_18055_a_snapshot_that_waits_is_installed_though_newer_ones_have_come() {
+    let mut leader = Fixture::new();
+    let mut follower = Fixture::new();
+    let mut received = Vec::new();
+    for number in 0..4 {
+        leader.put("a", &number.to_string()).unwrap();
+        // Beside its own.
+        follower.put("a", &number.to_string()).unwrap();
+        follower.checkpoint().unwrap();
+        leader.put("b", &number.to_string()).unwrap();
+    }
+    for number in 0..3 {
+        leader.put("c", &number.to_string()).unwrap();
+        let info = leader.checkpoint().unwrap();
+        let waits = transfer(&leader.checkpoints, &info, &follower.checkpoints, 500).unwrap();
+        received.push((waits, leader.view().hash(0).unwrap()));
+        follower.checkpoints.remove_unneeded();
+    }
+    for (waits, hash) in received {
+        let installed = waits.position().index;
+        follower.machine.install(waits).unwrap();
+        assert_eq!(follower.view().hash(0).unwrap(), hash);
+        // The store dies with the member, and the newer ones are no good: its file is what is left.
+        let (disk, stores) = (follower.disk.fork(), KeptStores::default());
+        for newer in kept(&follower).into_iter().filter(|index| *index > installed) {
+            disk.remove(&member_dir().join(format!("checkpoint/{newer:020}.ckpt"))).unwrap();
+        }
+        let backend = BackendKind::Kept(stores.clone());
+        let log = leader.log[..=installed as usize].to_vec();
+        let restarted = Fixture::with(disk, stores, backend, log, Some(installed)).unwrap();
+        assert_eq!(restarted.view().hash(0).unwrap(), hash);
+    }
+}
+
 #[test]
 fn a_second_checkpoint_of_the_same_position_replaces_the_first() {
     let mut fixture = populated(3);

@@ -112,3 +112,45 @@ fn a_checkpoint_that_is_installed_overtakes_a_move() {
     assert_eq!(follower.view().hash(0).unwrap(), hash);
     assert_eq!(follower.stores.numbers().len(), 1, "what was begun is removed");
 }
+
+/// etcd's issue 20271: a member was defragmented while it took a snapshot in. It went on in a file that had been replaced,
+/// and what it wrote there was gone with its next restart.
+#[test]
+fn issue_20271_what_follows_a_snapshot_that_met_a_move_outlives_a_restart() {
+    for steps in 0.. {
+        let mut leader = populated();
+        let info = leader.checkpoint().unwrap();
+        let mut follower = Fixture::new();
+        for number in 0..40 {
+            follower.put(&format!("mine{number:02}"), &"y".repeat(50)).unwrap();
+        }
+        follower.maintain();
+        let ends = begin(&follower);
+        let (from, to) = (&leader.checkpoints, &follower.checkpoints);
+        let checkpoint = crate::fixture::transfer(from, &info, to, 500).unwrap();
+        for _ in 0..steps {
+            step(&mut follower);
+        }
+        let was_over = !ends.lock().is_empty();
+        follower.machine.install(checkpoint).unwrap();
+        follower.log.clone_from(&leader.log);
+        follower.purged = Some(info.position.index);
+        for number in 0..10 {
+            for member in [&mut leader, &mut follower] {
+                member.put("later", &number.to_string()).unwrap();
+                step(member);
+            }
+        }
+        follower.maintain();
+        assert_eq!(ends.lock()[0].is_ok(), was_over);
+        let hash = leader.view().hash(0).unwrap();
+        assert_eq!(follower.view().hash(0).unwrap(), hash, "{steps} steps");
+        let follower = follower.restart().unwrap();
+        assert_eq!(follower.view().hash(0).unwrap(), hash, "{steps} steps and a restart");
+        assert_eq!(follower.stores.numbers().len(), 1, "{steps} steps");
+        if was_over {
+            assert!(steps > 3, "{steps} steps");
+            return;
+        }
+    }
+}

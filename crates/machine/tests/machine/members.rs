@@ -8,7 +8,7 @@ use kvorum_proto::entry::{
 use kvorum_types::MemberId;
 use prost::Message;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, transfer};
 
 fn url(id: u64) -> String {
     format!("http://peer-{id}:2380")
@@ -84,6 +84,40 @@ fn issue_19563_a_promotion_outlives_checkpoint_and_restart() {
         assert_eq!(reader.members(), before);
         assert_eq!(shown(&reader), (vec![1, 5], vec![2]));
         assert_eq!(reader.downgrade().as_deref(), Some("3.6.0"));
+    }
+}
+
+/// etcd's zombie members: it kept its members in two places, and those that were removed in one came back from the other.
+#[test]
+fn zombie_members_do_not_come_back_from_engine_checkpoint_or_snapshot() {
+    let is = (vec![1, 3], vec![2]);
+    let mut fixture = founded();
+    add(&mut fixture, 3, false).unwrap();
+    remove(&mut fixture, 2).unwrap();
+    // The engine counts its vote for a while yet.
+    let seed =
+        |id| MemberSeed { id: MemberId(id), peer_urls: vec![url(id)], ..MemberSeed::default() };
+    let members = [1, 2].map(seed).into();
+    fixture.apply(Payload::Membership { encoded: "engine, later".into(), members });
+    assert_eq!(shown(&fixture.machine.reader()), is);
+    // It does not know yet, and tells of itself.
+    let name = "two".to_owned();
+    let attributes = MemberAttributes { member_id: 2, name, ..MemberAttributes::default() };
+    let told = send(&mut fixture, CommandKind::MemberAttributes, &attributes);
+    assert_eq!(told, Err(CommandError::MemberNotFound));
+    assert_eq!(shown(&fixture.machine.reader()), is);
+
+    let info = fixture.checkpoint().unwrap();
+    let mut follower = founded();
+    let received = transfer(&fixture.checkpoints, &info, &follower.checkpoints, 500).unwrap();
+    follower.machine.install(received).unwrap();
+    assert_eq!(shown(&follower.machine.reader()), is);
+    follower.log.clone_from(&fixture.log);
+    follower.purged = Some(info.position.index);
+    follower.maintain();
+    for member in [fixture, follower] {
+        let member = member.restart().unwrap();
+        assert_eq!(shown(&member.machine.reader()), is);
     }
 }
 
