@@ -13,8 +13,9 @@ use kvorum_client::{Client, Error};
 use tokio::time::timeout;
 
 use super::{help, output};
-use crate::failure::{BAD_ARGUMENTS, ERROR, Failure};
+use crate::failure::{BAD_ARGUMENTS, Failure, INTERRUPTED};
 use crate::flags::{self, Flags};
+use crate::go::errno;
 use crate::session::Session;
 
 /// How often the sign of life on a terminal moves.
@@ -54,12 +55,14 @@ async fn save(matches: &ArgMatches) -> Result<(), Failure> {
         let endpoints = session.endpoints.join(" ");
         let text =
             format!("snapshot must be requested to one selected node, not multiple [{endpoints}]");
-        return Err(Failure::new(BAD_ARGUMENTS, text));
+        return Err(Failure::new(INTERRUPTED, text));
     }
     let saving = save_to(&session.client, &path);
     // As with etcdctl, only who asks for a time limit gets one.
-    let version = match matches.time("command-timeout") {
-        Some(limit) => timeout(limit, saving).await.unwrap_or(Err(Error::DeadlineExceeded.into())),
+    let version = match session.time_limit {
+        Some(limit) => {
+            timeout(limit, saving).await.unwrap_or(Err(not_saved(Error::DeadlineExceeded)))
+        }
         None => saving.await,
     }?;
     writeln!(output(), "Snapshot saved at {}", path.display())?;
@@ -72,10 +75,10 @@ async fn save(matches: &ArgMatches) -> Result<(), Failure> {
 /// Saves a backup; returns the version that the server told.
 async fn save_to(client: &Client, path: &Path) -> Result<String, Failure> {
     let mut part = Part::create(path)?;
-    let mut snapshot = client.snapshot().await?;
+    let mut snapshot = client.snapshot().await.map_err(not_saved)?;
     let bar = progress();
     let mut version = String::new();
-    while let Some(piece) = snapshot.next().await? {
+    while let Some(piece) = snapshot.next().await.map_err(not_saved)? {
         part.file.write_all(&piece.bytes).map_err(|error| failed(&part.path, &error))?;
         bar.inc(piece.bytes.len() as u64);
         bar.set_length(bar.position() + piece.remaining_bytes);
@@ -102,8 +105,8 @@ impl Part {
         // Whoever reads it reads every key.
         options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(&path).map_err(|error| {
-            let text = format!("could not open {} ({error})", path.display());
-            Failure::new(ERROR, text)
+            let (path, why) = (path.display(), errno::text(&error));
+            Failure::new(INTERRUPTED, format!("could not open {path} (open {path}: {why})"))
         })?;
         Ok(Part { file, path, is_kept: false })
     }
@@ -116,8 +119,9 @@ impl Part {
                 sync_parent(path)
             });
         kept.map_err(|error| {
-            let (from, to) = (self.path.display(), path.display());
-            Failure::new(ERROR, format!("could not rename {from} to {to} ({error})"))
+            let (from, to, why) = (self.path.display(), path.display(), errno::text(&error));
+            let text = format!("could not rename {from} to {to} (rename {from} {to}: {why})");
+            Failure::new(INTERRUPTED, text)
         })
     }
 }
@@ -137,7 +141,12 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(ERROR, format!("could not write {} ({error})", path.display()))
+    let (path, why) = (path.display(), errno::text(error));
+    Failure::new(INTERRUPTED, format!("could not write {path} (write {path}: {why})"))
+}
+
+fn not_saved(error: Error) -> Failure {
+    Failure::new(INTERRUPTED, error.to_string())
 }
 
 fn progress() -> ProgressBar {
