@@ -27,6 +27,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// What a key takes beside its bytes, as etcd reckons it.
 const OVERHEAD_BYTES: u64 = 256;
 
+/// How long somebody who is refused waits for the alarm at most.
+const RAISE_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// An alarm ends by itself only when this part of the quota is free.
 const FREE_PART: u64 = 10;
 
@@ -37,11 +40,14 @@ pub(crate) struct Space {
     /// Somebody was refused.
     was_exceeded: AtomicBool,
     look: Notify,
+    /// A look is over, and what followed from it.
+    looked: Notify,
 }
 
 impl Space {
     pub(crate) fn new(quota_bytes: Option<u64>) -> Space {
-        Space { quota_bytes, was_exceeded: AtomicBool::new(false), look: Notify::new() }
+        let was_exceeded = AtomicBool::new(false);
+        Space { quota_bytes, was_exceeded, look: Notify::new(), looked: Notify::new() }
     }
 
     /// None: as much as the disk takes.
@@ -59,6 +65,19 @@ impl Space {
             self.look.notify_one();
         }
         admits
+    }
+
+    /// Waits, after a refusal, until the alarm stands or could not be raised. As in etcd, who is refused sees it.
+    pub(crate) async fn wait_for_alarm(&self, stands: impl Fn() -> bool) {
+        // A look that was under way did not see the refusal; the next one does.
+        for _ in 0..2 {
+            let looked = self.looked.notified();
+            if stands() {
+                return;
+            }
+            // There is nothing to be done about an alarm that does not come, and the refusal holds.
+            let _ = timeout(RAISE_TIME_MAX, looked).await;
+        }
     }
 
     /// What is wrong with so many bytes in use, and so few free on a disk.
@@ -119,14 +138,16 @@ impl Disks {
         segments.saturating_add(segments / 20)
     }
 
+    /// What the fullest has left; None where one does not say.
+    fn available_bytes(&self) -> Option<u64> {
+        let each = self.dirs.iter().map(|dir| self.disk.available_bytes(dir).ok());
+        each.collect::<Option<Vec<u64>>>()?.into_iter().min()
+    }
+
     /// A disk that does not say how full it is counts as one with some room: nothing is raised, and nothing ended.
-    fn room(&self) -> DiskRoom {
+    fn room(&self, available_bytes: Option<u64>) -> DiskRoom {
         let needed = self.needed_bytes();
-        let available = self.dirs.iter().map(|dir| self.disk.available_bytes(dir));
-        let rooms = available.map(|available| {
-            available.map_or(DiskRoom::Some, |available| DiskRoom::of(available, needed))
-        });
-        rooms.min_by_key(|room| *room as u8).unwrap_or(DiskRoom::Some)
+        available_bytes.map_or(DiskRoom::Some, |available| DiskRoom::of(available, needed))
     }
 }
 
@@ -138,7 +159,11 @@ pub(crate) async fn watch(member: CoreMember, space: Arc<Space>, disks: Disks, a
         // Elapsed or called, both mean a look.
         let _ = timeout(INTERVAL, space.look.notified()).await;
         let looking = disks.clone();
-        let Ok(room) = spawn_blocking(move || looking.room()).await else { continue };
+        let Ok(available) = spawn_blocking(move || looking.available_bytes()).await else {
+            continue;
+        };
+        let room = disks.room(available);
+        member.make_room(available.filter(|_| room == DiskRoom::Little)).await;
         let is_raised = member.reader().alarms().contains(&own);
         let in_use_bytes = member.reader().store().sizes().in_use_bytes;
         match space.judge(in_use_bytes, room) {
@@ -157,6 +182,7 @@ pub(crate) async fn watch(member: CoreMember, space: Arc<Space>, disks: Disks, a
             }
             Verdict::Raise | Verdict::Leave | Verdict::MayEnd => {}
         }
+        space.looked.notify_waiters();
     }
 }
 

@@ -40,8 +40,8 @@ fn shown(alarm: &Alarm) -> AlarmMember {
     AlarmMember { member_id: alarm.member.0, alarm: alarm.kind.number() }
 }
 
-/// An alarm as `Status` tells it.
+/// An alarm as `Status` tells it: etcd's text of the message, with the space at its end.
 pub(super) fn in_words(alarm: &Alarm) -> String {
     let kind = AlarmType::try_from(alarm.kind.number()).unwrap_or_default();
-    format!("memberID:{} alarm:{}", alarm.member.0, kind.as_str_name())
+    format!("memberID:{} alarm:{} ", alarm.member.0, kind.as_str_name())
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use kvorum_consensus::{
     Backup, Clock, FatalError, Leadership, MemberChange, Reconfiguration, Status, TimeToLive,
 };
-use kvorum_machine::{Defragmenter, MachineReader, Member, RangeError};
+use kvorum_machine::{Alarm, AlarmKind, Defragmenter, MachineReader, Member, RangeError};
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::StoreError;
 use kvorum_proto::entry::CommandKind;
@@ -129,10 +129,12 @@ impl Context {
     }
 
     /// Refuses what there is no room for.
-    pub(super) fn admit_bytes(&self, bytes: usize) -> Result<(), CallError> {
+    pub(super) async fn admit_bytes(&self, bytes: usize) -> Result<(), CallError> {
         if self.space.admits(self.reader().store().in_use_bytes(), bytes) {
             return Ok(());
         }
+        let own = Alarm { member: self.member_id, kind: AlarmKind::NoSpace };
+        self.space.wait_for_alarm(|| self.reader().alarms().contains(&own)).await;
         Err(EtcdError::NoSpace.into())
     }
 

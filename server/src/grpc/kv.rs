@@ -46,7 +46,7 @@ pub(super) async fn put(
     encoded: Bytes,
 ) -> Result<Bytes, CallError> {
     validate::put(request)?;
-    context.admit_bytes(encoded.len())?;
+    context.admit_bytes(encoded.len()).await?;
     match context.propose(CommandKind::Put, encoded).await? {
         Reply::Put(mut response) => {
             context.fill(&mut response.header);
@@ -83,7 +83,7 @@ pub(super) async fn txn(
         return read_only_txn(context, request).await;
     }
     if txn::has_put(&request) {
-        context.admit_bytes(encoded.len())?;
+        context.admit_bytes(encoded.len()).await?;
     }
     match context.propose(CommandKind::Txn, encoded).await? {
         Reply::Txn(mut response) => {

@@ -69,6 +69,8 @@ async fn at_the_quota_puts_are_refused_everywhere_until_the_alarm_is_ended() {
     let (first, other) = (cluster.endpoint(0), cluster.endpoint(1));
     let keys = fill(&first).await;
     assert!((8..=16).contains(&keys), "{keys} keys");
+    let (raised, own) = (alarms(&first).await, cluster.id(0).await);
+    assert!(raised.iter().any(|alarm| alarm.member_id == own), "who is refused sees why");
     eventually("the alarm on the others", async || match other.put("small", "1").await {
         Err(status) if told(&status) == NO_SPACE => Ok(()),
         other => Err(format!("{other:?}")),
