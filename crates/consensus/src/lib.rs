@@ -16,7 +16,7 @@
 //!   log, state_machine                    the engine's doors to write-ahead log and state
 //!   retention                             how much of the log stays
 //!   applier, checkpoints, work            what runs on workers
-//!   watchdog                              workers that do not come back
+//!   watchdog, stalled                     workers that do not come back
 //!   leadership, voters                    who leads, and whether anyone has to be asked
 //!   configure, reconfigure, removal       who belongs to the cluster
 //!   backup                                the state in a file, for those outside
@@ -79,6 +79,7 @@ mod removal;
 mod replay;
 mod runtime;
 mod shared;
+mod stalled;
 mod start;
 mod stop;
 mod tasks;

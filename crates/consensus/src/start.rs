@@ -49,7 +49,7 @@ use crate::tasks;
 use crate::transport::Transport;
 use crate::voters::Voters;
 use crate::watchdog::{OnHang, Watchdog};
-use crate::work::Work;
+use crate::work::{LOG_WRITER, Work};
 use crate::worker::{Bell, Step, Worker, Workers};
 
 /// Every worker's bell.
@@ -455,7 +455,7 @@ fn hand_out<R: Runtime, T: Transport>(
     };
     let (report, stop) = (OnHang::Report, OnHang::Stop);
     let mut all = vec![
-        worker("kv-wal-write", &bells.writer, report, workers.writer(writer)),
+        worker(LOG_WRITER, &bells.writer, report, workers.writer(writer)),
         worker("kv-wal-read", &bells.reader, report, workers.reader(reader)),
         worker("kv-apply", &bells.applier, report, workers.applier(applier)),
         worker(

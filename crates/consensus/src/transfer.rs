@@ -45,7 +45,7 @@ pub(crate) async fn transfer<R: Runtime, T: Transport>(
     Err(TransferError::Timeout)
 }
 
-async fn hand_to<R: Runtime, T: Transport>(
+pub(crate) async fn hand_to<R: Runtime, T: Transport>(
     shared: &Shared<R, T>,
     to: MemberId,
 ) -> Result<(), TransferError> {
@@ -55,7 +55,7 @@ async fn hand_to<R: Runtime, T: Transport>(
 }
 
 /// Voters that can take over, the one with the most of the log first.
-fn candidates<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Vec<MemberId> {
+pub(crate) fn candidates<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Vec<MemberId> {
     let server = shared.engine.server_metrics();
     let membership = server.borrow_watched().membership_config.clone();
     let removed = shared.reader.removed();

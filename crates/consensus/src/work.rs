@@ -15,6 +15,8 @@ use crate::leases::Keeper;
 use crate::stop::Stop;
 use crate::worker::Step;
 
+/// The name of the worker that makes the log durable.
+pub(crate) const LOG_WRITER: &str = "kv-wal-write";
 /// How soon the log's workers are stepped again while the disk has no room.
 const FULL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the store is looked after when nothing calls for it: views grow old.
