@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members readers churn watch-scale watch-long lease-scale clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members snapshot-kills readers churn watch-scale watch-long lease-scale clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -46,6 +46,10 @@ members: N = 20
 members: ## Grows to five and shrinks to one under load N times, and replaces members 50 times (N=20).
 	$(CARGO) build --release --workspace --bins
 	KVORUM_TEST_MEMBER_ROUNDS=$(N) KVORUM_TEST_MEMBER_REPLACEMENTS=50 $(CARGO) test --release -p kvorum-tests --test cluster -- grow --nocapture
+
+snapshot-kills: N = 50
+snapshot-kills: ## Kills followers while they install snapshots, and their senders, N times each (N=50).
+	KVORUM_TEST_SNAPSHOT_ROUNDS=$(N) $(CARGO) test --release -p kvorum-consensus --test cluster -- install_crashes --nocapture
 
 watch-faults: N = 20
 watch-faults: ## Watches through kills, leader changes, compactions and snapshots, N rounds of each (N=20).

@@ -5,6 +5,7 @@ mod doubt;
 mod fallback;
 mod full_disk;
 mod harness;
+mod install_crashes;
 mod installs;
 mod leadership;
 mod leases;
