@@ -97,7 +97,7 @@ async fn all_hold_the_same_after_members_have_come_and_gone() {
 /// etcd's issue 19563: a restart forgot that a learner had been promoted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn issue_19563_a_promoted_learner_votes_after_all_have_restarted() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
     cluster.announce_all().await;
     let (via, learner) = (MemberId(1), MemberId(4));
     cluster.grow(via, 4, true).await;
@@ -106,6 +106,17 @@ async fn issue_19563_a_promoted_learner_votes_after_all_have_restarted() {
     let again = cluster.change(via, MemberChange::Promote { id: learner }, STRICT).await;
     let not_learner = ProposeError::Command(CommandError::MemberNotLearner);
     assert_eq!(again.expect_err("it votes").to_string(), not_learner.to_string());
+
+    // The log alone does not tell of it any more.
+    let promoted = cluster.nodes.iter().map(|node| node.member.status().last_index).max();
+    let promoted = promoted.expect("there are members");
+    let value = "x".repeat(4 << 10);
+    let mut number = 0;
+    while cluster.nodes.iter().any(|node| node.member.status().purged_index <= promoted) {
+        cluster.node(via).put(&format!("key{number}"), &value).await.expect("a put");
+        number += 1;
+        assert!(number < 20_000, "nothing is purged");
+    }
 
     let mut disks = Vec::new();
     for id in [1, 2, 3, 4].map(MemberId) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kvorum_consensus::Lane;
 use kvorum_disk::FaultyDisk;
 use kvorum_types::MemberId;
 
@@ -25,6 +26,20 @@ async fn a_follower_that_is_removed_stops_and_does_not_start_again() {
     assert_eq!(refused.to_string(), "member not found");
     assert_eq!(cluster.node(leader).member.status().term, term, "it disturbed nobody");
     cluster.agree().await;
+    cluster.stop().await;
+}
+
+/// It is never sent the entry that removes it: it is dropped as soon as that is committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_asks_for_its_own_removal_is_answered() {
+    let mut cluster = Cluster::start(Plan::members(3)).await;
+    cluster.announce_all().await;
+    let leader = cluster.leader().await;
+    let gone = cluster.other_than(leader).id;
+    cluster.network.set_filter(move |_, to, lane, _| to != gone || lane != Lane::Append);
+    let left = cluster.change(gone, remove(gone), STRICT).await.expect("it is removed");
+    assert!(left.len() == 2 && left.iter().all(|member| member.id != gone), "{left:?}");
+    cluster.wait_for_end(gone).await;
     cluster.stop().await;
 }
 
