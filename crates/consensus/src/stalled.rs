@@ -3,8 +3,8 @@
 //! It could go on: what it proposes is committed by its followers' disks. But then one more slow disk stops the cluster,
 //! what waits for its own grows in its memory, and a leader of the next term it could not even vote for. So a leader whose
 //! log has been at one write, or at one sync, for longer than an election timeout hands over to the voter that has the most
-//! of its log; if that one does not take over within an election timeout, to the next. Without a voter that keeps up it
-//! goes on.
+//! of its log; if that one does not take over within an election timeout, to the next. Where the others that keep up are no
+//! majority by themselves it keeps the lead: nobody could be elected before its disk is back.
 //!
 //! It cannot note the new leader's term before its disk comes back: until then its engine stands still at that, and its
 //! clients are told that there is no leader. After that it follows.
@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use openraft::async_runtime::Select2;
+use openraft::async_runtime::watch::WatchReceiver;
 
 use crate::runtime::Runtime;
 use crate::shared::Shared;
@@ -51,12 +52,15 @@ fn leads_on_a_stalled_disk<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> b
     leads && time.is_some_and(|time| time >= shared.settings.election_timeout)
 }
 
-/// Hands the leadership over, each time to the next that could take it. False if nobody could.
+/// Hands the leadership over, each time to the next that could take it. False if nobody could be elected.
 async fn give_up<R: Runtime, T: Transport>(shared: &Shared<R, T>, attempt: usize) -> bool {
     let candidates = transfer::candidates(shared);
-    let Some(to) = candidates.iter().cycle().nth(attempt % candidates.len().max(1)) else {
+    let voters =
+        shared.engine.server_metrics().borrow_watched().membership_config.voter_ids().count();
+    let Some(to) = candidates.get(attempt % candidates.len().max(1)) else { return false };
+    if candidates.len() <= voters / 2 {
         return false;
-    };
+    }
     tracing::warn!(%to, "the log's disk does not come back: another is to lead");
     if transfer::hand_to(shared, *to).await.is_ok() {
         R::sleep(shared.settings.election_timeout).await;
