@@ -1,5 +1,6 @@
 //! `kvorum snapshot status|restore`: what is done with a backup where no member runs.
 
+mod progress;
 mod restore;
 mod status;
 

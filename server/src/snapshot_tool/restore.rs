@@ -8,6 +8,7 @@ use kvorum_consensus::{Founding, InitialMember, found};
 use kvorum_disk::{Disk, RealDisk};
 use kvorum_machine::{BackupCheck, BackupFile};
 
+use super::progress::Progress;
 use crate::config::{Config, RestoreSettings};
 
 /// Makes the directories of a member. Everything is durable on return; where it fails, what was begun is left for the
@@ -17,8 +18,10 @@ pub(super) fn run(settings: &RestoreSettings) -> Result<(), String> {
     let (data_dir, wal_dir) = dirs(settings)?;
     let check = if settings.skip_hash_check { BackupCheck::NoDigest } else { BackupCheck::Digest };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
-    eprintln!("verifying {}", settings.path.display());
-    let backup = BackupFile::verify(&*disk, &settings.path, check).map_err(|e| e.to_string())?;
+    // Its digest is computed, it is checked block by block, and then copied.
+    let progress = Progress::new(&settings.path, if settings.skip_hash_check { 2 } else { 3 });
+    progress.say(&format!("verifying {}", settings.path.display()));
+    let backup = BackupFile::verify(&progress, &settings.path, check).map_err(|e| e.to_string())?;
     let founding = founding(settings);
     let (cluster, member) = (founding.cluster, founding.member);
     let names: Vec<String> = founding
@@ -26,9 +29,10 @@ pub(super) fn run(settings: &RestoreSettings) -> Result<(), String> {
         .iter()
         .map(|member| format!("{}={} ({})", member.name, member.peer_urls.join(","), member.id))
         .collect();
-    eprintln!("restoring into {}", data_dir.display());
+    progress.say(&format!("restoring into {}", data_dir.display()));
     found(disk, &data_dir.join("member"), &wal_dir, Default::default(), &backup, founding)
         .map_err(|error| error.to_string())?;
+    drop(progress);
     let summary = backup.summary();
     let revision = summary.revision.saturating_add_unsigned(settings.bump_revision);
     eprintln!("restored {}", settings.path.display());

@@ -102,7 +102,7 @@ mod tests {
     fn a_status_is_shown_in_etcdutls_formats() {
         let of = |output| shown(&summary(), output);
         let version = VERSIONS.storage;
-        assert_eq!(of(SnapshotOutput::Simple), format!("dcb7ac1, 42, 41, 21 kB, {version}\n"));
+        assert_eq!(of(SnapshotOutput::Simple), format!("dcb7ac1, 42, 41, 20 kB, {version}\n"));
         let json: serde_json::Value = serde_json::from_str(&of(SnapshotOutput::Json)).unwrap();
         assert_eq!(json["hash"], 0x0dcb_7ac1);
         assert_eq!((&json["totalKey"], &json["totalSize"]), (&json!(41), &json!(20_512)));
@@ -113,12 +113,12 @@ mod tests {
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 5);
         assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{table}");
-        assert!(lines[1].contains("TOTAL KEYS") && lines[3].contains("21 kB"), "{table}");
+        assert!(lines[1].contains("TOTAL KEYS") && lines[3].contains("20 kB"), "{table}");
     }
 
     #[test]
     fn sizes_are_written_as_etcdutl_writes_them() {
         let shown = [9, 10, 999, 1_000, 20_512, 999_949, 1_234_567].map(human);
-        assert_eq!(shown, ["9 B", "10 B", "999 B", "1.0 kB", "21 kB", "1000 kB", "1.2 MB"]);
+        assert_eq!(shown, ["9 B", "10 B", "999 B", "1.0 kB", "20 kB", "1000 kB", "1.2 MB"]);
     }
 }

@@ -32,6 +32,7 @@ const SERVER: &[&str] = &[
     "http-body",
     "hyper",
     "hyper-util",
+    "indicatif",
     "rand",
     "rustix",
     "serde_json",
