@@ -79,7 +79,7 @@ impl Snapshot {
         if self.received_bytes % ALIGN_BYTES != DIGEST_BYTES as u64 {
             return damaged(format!("sha256 checksum not found [bytes: {}]", self.received_bytes));
         }
-        if self.digest.finalize_reset()[..] != self.held[..] {
+        if self.digest.finalize_reset().as_slice() != &*self.held {
             return damaged("the sha256 checksum of the snapshot does not match".to_owned());
         }
         Ok(())

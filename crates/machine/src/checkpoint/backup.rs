@@ -52,7 +52,8 @@ impl Seal {
 /// How many zeros follow a checkpoint of that length.
 pub(super) fn padding_bytes(checkpoint_bytes: u64) -> usize {
     let bytes = checkpoint_bytes.next_multiple_of(BACKUP_ALIGN_BYTES) - checkpoint_bytes;
-    usize::try_from(bytes).expect("less than the alignment")
+    // It is less than the alignment.
+    usize::try_from(bytes).unwrap_or_default()
 }
 
 /// A whole backup, to be sent. Its file has no name, and goes with it.
@@ -221,13 +222,13 @@ fn check_digest(file: &dyn DiskFile, path: &Path) -> Result<(), BackupError> {
     let mut piece = vec![0; READ_BYTES];
     let mut offset = 0;
     while offset < covered {
-        let wanted =
-            usize::try_from(covered - offset).map_or(READ_BYTES, |left| left.min(READ_BYTES));
-        let read = file.read_at(offset, &mut piece[..wanted]).map_err(&io)?;
-        if read == 0 {
-            return Err(BackupError::NoDigest);
+        let left = usize::try_from(covered - offset).unwrap_or(READ_BYTES);
+        piece.truncate(left);
+        let read = file.read_at(offset, &mut piece).map_err(&io)?;
+        match piece.get(..read) {
+            Some([]) | None => return Err(BackupError::NoDigest),
+            Some(read) => digest.update(read),
         }
-        digest.update(&piece[..read]);
         offset += read as u64;
     }
     let mut expected = [0; BACKUP_DIGEST_BYTES];
