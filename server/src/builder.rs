@@ -21,6 +21,9 @@ use crate::server::Server;
 /// Bytes of log between two checkpoints, unless told otherwise.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
 
+/// What the log leaves of a full disk to the store, which goes on writing what was put before.
+const STORE_BYTES: u64 = 96 << 20;
+
 /// Connections that clients may have open at once, unless told otherwise.
 const CONNECTIONS_MAX: usize = 16_384;
 
@@ -86,7 +89,7 @@ impl Builder {
             peer_listeners: Vec::new(),
             disk: None,
             backend: BackendKind::Sled,
-            wal: kvorum_wal::Options::default(),
+            wal: kvorum_wal::Options { left_bytes: STORE_BYTES, ..Default::default() },
             mvcc: kvorum_mvcc::Options::default(),
             checkpoint_bytes: CHECKPOINT_BYTES,
             client_thread_count: thread::available_parallelism()

@@ -24,11 +24,17 @@ use crate::CoreMember;
 /// How often a member looks at what it stores and at its disks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often while a disk has less than twice what it needs.
+const NEAR_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What a key takes beside its bytes, as etcd reckons it.
 const OVERHEAD_BYTES: u64 = 256;
 
 /// How long somebody who is refused waits for the alarm at most.
 const RAISE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A twentieth of a very large disk is more than anybody needs.
+const TWENTIETH_BYTES_MAX: u64 = 1 << 30;
 
 /// An alarm ends by itself only when this part of the quota is free.
 const FREE_PART: u64 = 10;
@@ -123,6 +129,13 @@ impl DiskRoom {
     }
 }
 
+/// What a look at a disk found.
+#[derive(Clone, Copy)]
+struct Look {
+    room: DiskRoom,
+    available_bytes: u64,
+}
+
 /// The disks of a member.
 pub(crate) struct Disks {
     pub(crate) disk: Arc<dyn Disk>,
@@ -132,22 +145,22 @@ pub(crate) struct Disks {
 }
 
 impl Disks {
-    /// Two segments of the log and a twentieth.
-    fn needed_bytes(&self) -> u64 {
+    /// What a disk must have left: two segments of the log, and a twentieth of the disk, up to a limit. The log needs the
+    /// one to go on, the store the other to forget what is deleted: before it is smaller it is larger.
+    fn needed_bytes(&self, total_bytes: u64) -> u64 {
         let segments = self.segment_bytes.saturating_mul(2);
-        segments.saturating_add(segments / 20)
+        segments.saturating_add((total_bytes / 20).min(TWENTIETH_BYTES_MAX))
     }
 
-    /// What the fullest has left; None where one does not say.
-    fn available_bytes(&self) -> Option<u64> {
-        let each = self.dirs.iter().map(|dir| self.disk.available_bytes(dir).ok());
-        each.collect::<Option<Vec<u64>>>()?.into_iter().min()
-    }
-
-    /// A disk that does not say how full it is counts as one with some room: nothing is raised, and nothing ended.
-    fn room(&self, available_bytes: Option<u64>) -> DiskRoom {
-        let needed = self.needed_bytes();
-        available_bytes.map_or(DiskRoom::Some, |available| DiskRoom::of(available, needed))
+    /// The fuller of them; None where one does not say.
+    fn look(&self) -> Option<Look> {
+        let each = self.dirs.iter().map(|dir| {
+            let available_bytes = self.disk.available_bytes(dir).ok()?;
+            let needed_bytes = self.needed_bytes(self.disk.total_bytes(dir).ok()?);
+            Some(Look { room: DiskRoom::of(available_bytes, needed_bytes), available_bytes })
+        });
+        let each = each.collect::<Option<Vec<Look>>>()?;
+        each.into_iter().min_by_key(|look| (look.room as u8, look.available_bytes))
     }
 }
 
@@ -155,15 +168,18 @@ impl Disks {
 pub(crate) async fn watch(member: CoreMember, space: Arc<Space>, disks: Disks, auto_disarm: bool) {
     let own = Alarm { member: member.status().id, kind: AlarmKind::NoSpace };
     let disks = Arc::new(disks);
+    let mut interval = INTERVAL;
     loop {
         // Elapsed or called, both mean a look.
-        let _ = timeout(INTERVAL, space.look.notified()).await;
+        let _ = timeout(interval, space.look.notified()).await;
         let looking = disks.clone();
-        let Ok(available) = spawn_blocking(move || looking.available_bytes()).await else {
-            continue;
-        };
-        let room = disks.room(available);
-        member.make_room(available.filter(|_| room == DiskRoom::Little)).await;
+        let Ok(look) = spawn_blocking(move || looking.look()).await else { continue };
+        // A disk that does not say how full it is counts as one with some room: nothing is raised, and nothing ended.
+        let room = look.map_or(DiskRoom::Some, |look| look.room);
+        let is_near = look.is_some_and(|look| look.room != DiskRoom::Enough);
+        interval = if is_near { NEAR_INTERVAL } else { INTERVAL };
+        let little = look.filter(|look| look.room == DiskRoom::Little);
+        member.make_room(little.map(|look| look.available_bytes)).await;
         let is_raised = member.reader().alarms().contains(&own);
         let in_use_bytes = member.reader().store().sizes().in_use_bytes;
         match space.judge(in_use_bytes, room) {
@@ -225,12 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_must_have_room_for_two_segments_and_a_twentieth() {
+    fn a_disk_must_have_room_for_two_segments_and_a_twentieth_of_it() {
         assert_eq!(DiskRoom::of(209, 210), DiskRoom::Little);
         assert_eq!(DiskRoom::of(210, 210), DiskRoom::Some);
         assert_eq!(DiskRoom::of(420, 210), DiskRoom::Enough);
         let disk = Arc::new(kvorum_disk::FaultyDisk::new());
         let disks = Disks { disk, dirs: Vec::new(), segment_bytes: 100 };
-        assert_eq!(disks.needed_bytes(), 210);
+        assert_eq!(disks.needed_bytes(200), 210);
+        assert_eq!(disks.needed_bytes(1 << 50), 200 + (1 << 30));
     }
 }

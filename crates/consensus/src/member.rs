@@ -18,6 +18,7 @@ use crate::errors::{
 };
 use crate::leases::{self, TimeToLive};
 use crate::reconfigure;
+use crate::retention;
 use crate::runtime::Runtime;
 use crate::serve::serve;
 use crate::settings::Start;
@@ -86,6 +87,11 @@ impl<R: Runtime, T: Transport> Member<R, T> {
     /// Makes a backup of the state as it is published now. May be called on any runtime.
     pub async fn backup(&self) -> Result<Backup, BackupError> {
         backup::back_up(&self.shared).await
+    }
+
+    /// Gives back what can be done without while a disk of this member has so few bytes left; None: it has enough.
+    pub async fn make_room(&self, available_bytes: Option<u64>) {
+        retention::make_room(&self.shared, available_bytes).await;
     }
 
     /// How much of snapshots this member has sent to others.

@@ -11,6 +11,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Raft, ServerState};
 use tokio::sync::RwLock;
 
+use crate::applier::ApplierHandle;
 use crate::backup::Backups;
 use crate::checkpoints::{Schedule, Transfers};
 use crate::configure::Configure;
@@ -52,6 +53,7 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) lease_questions: Arc<Questions>,
     pub(crate) voters: Arc<Voters>,
     pub(crate) leadership: Arc<LeadershipBoard>,
+    pub(crate) applier: ApplierHandle,
     pub(crate) schedule: Arc<Schedule>,
     pub(crate) retention: Retention,
     pub(crate) transfers: Transfers,

@@ -49,7 +49,7 @@ use crate::tasks;
 use crate::transport::Transport;
 use crate::voters::Voters;
 use crate::watchdog::{OnHang, Watchdog};
-use crate::work::{LOG_WRITER, Work};
+use crate::work::{LOG_WRITER, StoreRoom, Work};
 use crate::worker::{Bell, Step, Worker, Workers};
 
 /// Every worker's bell.
@@ -150,13 +150,14 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     }
     checkpoints::make_good(&machine, &checkpoints, log.purged())
         .map_err(|error| StartError::Fatal(FatalError::Checkpoint(Arc::new(error))))?;
+    let room = StoreRoom::new(start.disk.clone(), &start.data_dir, wal.segment_bytes);
     let (checkpointer, schedule, transfers) =
-        checkpoints::new(checkpoints, bells.checkpointer.clone(), stop.clone());
+        checkpoints::new(checkpoints, room.left_bytes(), bells.checkpointer.clone(), stop.clone());
     workshop.checkpointer = Some(checkpointer);
 
     let parts = Parts { stop, bells, log, incarnation, schedule, transfers };
     let member =
-        Assembly::new::<R>(settings, (pool.clone(), start.clock.clone()), &parts, &machine);
+        Assembly::new::<R>(settings, (pool.clone(), start.clock.clone()), room, &parts, &machine);
     let engine = build_engine::<R, T>(&start, &parts, &member, &machine, &mut workshop).await?;
     let shared = member.share(start, &parts, engine);
     let workers = hand_out(&shared, &parts, workshop, machine, maintainer, &member);
@@ -238,12 +239,14 @@ struct Assembly {
     defragmenter: machine::Defragmenter,
     addresses: Arc<Addresses>,
     retention: Retention,
+    store_room: StoreRoom,
 }
 
 impl Assembly {
     fn new<R: Runtime>(
         settings: &Settings,
         (pool, clock): (kvorum_pool::BufferPool, Option<Clock>),
+        store_room: StoreRoom,
         parts: &Parts,
         machine: &Machine,
     ) -> Assembly {
@@ -280,6 +283,7 @@ impl Assembly {
             addresses: Arc::new(Addresses::new(Some(reader.clone()), told(settings))),
             reader,
             retention,
+            store_room,
         };
         let (proposals, reads) = (assembly.proposals.clone(), assembly.reads.clone());
         let lease_questions = assembly.lease_questions.clone();
@@ -315,6 +319,7 @@ impl Assembly {
             lease_questions: self.lease_questions.clone(),
             voters: self.voters.clone(),
             leadership: Arc::new(LeadershipBoard::new(self.clock.clone())),
+            applier: self.applier.clone(),
             schedule: parts.schedule.clone(),
             retention: self.retention.clone(),
             transfers: parts.transfers.clone(),
@@ -462,7 +467,11 @@ fn hand_out<R: Runtime, T: Transport>(
             "kv-store",
             &bells.maintainer,
             stop,
-            workers.maintainer(maintainer, shared.defragmenter.clone()),
+            workers.maintainer(
+                maintainer,
+                shared.defragmenter.clone(),
+                assembly.store_room.clone(),
+            ),
         ),
         worker("kv-lease", &bells.keeper, report, workers.keeper(assembly.keeper.clone())),
     ];

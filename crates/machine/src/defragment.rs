@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::stores::{BackendKind, StoreSetupError, Stores};
 
 /// What a new store takes beyond the bytes in use, at most: a quarter for the backend's own needs, and this.
-const ROOM_BYTES: u64 = 64 << 20;
+const ROOM_BYTES: u64 = 32 << 20;
 
 /// Why a member's store is as large as it was. Nothing is lost.
 #[derive(Debug, thiserror::Error)]

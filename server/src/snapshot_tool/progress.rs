@@ -89,6 +89,10 @@ impl Disk for Progress {
         self.disk.available_bytes(dir)
     }
 
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.disk.total_bytes(dir)
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockError> {
         self.disk.lock(path)
     }

@@ -13,6 +13,7 @@
 //! - A received checkpoint that has been overtaken (the log brought the machine past it) is one of its own: it holds
 //!   committed state, as every one does that a leader sends.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -168,6 +169,21 @@ impl Checkpoints {
     /// Removes what need not stay: to be called after an install. A checkpoint that becomes durable does so by itself.
     pub fn remove_unneeded(&self) {
         self.shared.remove_unneeded();
+    }
+
+    /// Whether there is room for a checkpoint of about so many bytes, and a quarter more. A disk that does not say so has.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        let needed = bytes.saturating_add(bytes / 4);
+        self.shared
+            .disk
+            .available_bytes(&self.shared.dir)
+            .map_or(true, |available| available >= needed)
+    }
+
+    /// What a checkpoint ends with where there is no room to go on.
+    pub fn no_room(&self) -> CheckpointError {
+        let path = self.shared.dir.clone();
+        CheckpointError::Io { path, source: io::ErrorKind::StorageFull.into() }
     }
 
     /// Begins to write a checkpoint.
