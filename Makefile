@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members snapshot-kills readers churn watch-scale watch-long lease-scale clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,11 @@ deny: ## Advisories, licences and sources of all dependencies (needs cargo-deny)
 
 compat: ## Runs etcdctl, kvorumctl and foreign clients against kvorum and etcd 3.5.1.
 	tests/compat/run
+
+hash-lists: ## Plays N seeded lists of commands to kvorum and etcd 3.5.1 and compares their HashKV (N=1000).
+	$(CARGO) build -p kvorum-server -p kvorum-tests --bins --examples
+	tests/compat/fetch-etcd
+	tests/compat/hash-lists $(N)
 
 bench-peer: ## Measures kvorum beside etcd 3.5.1 and prints the table of ratios.
 	tests/bench/peer
@@ -79,6 +84,10 @@ watch-long: ## 237 watching clients and 20 writers on three members for N second
 lease-scale: ## What very many leases cost: their expiry, a killed leader, memory; each figure against its bound.
 	$(CARGO) build --release --workspace --bins
 	tests/bench/leases
+
+full-disk: ## Fills real filesystems, as root: what clients are told, and what is there afterwards.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/full-disk
 
 clean-peers: ## Removes what compat and bench-peer fetched.
 	rm -rf .peers
