@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk defragment clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -88,6 +88,10 @@ lease-scale: ## What very many leases cost: their expiry, a killed leader, memor
 full-disk: ## Fills real filesystems, as root: what clients are told, and what is there afterwards.
 	$(CARGO) build --release --workspace --bins
 	tests/bench/full-disk
+
+defragment: ## Defragments a member with 4 GiB of garbage under load, and judges what clients notice.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/defragment
 
 clean-peers: ## Removes what compat and bench-peer fetched.
 	rm -rf .peers
