@@ -132,7 +132,7 @@ impl Work {
             match maintainer.step(log.durable_index(), clock.now()) {
                 Ok(maintained) if maintained.idle => {
                     defragmenter.remove_unused();
-                    Step::Wait(Some(STORE_INTERVAL))
+                    Step::Wait(Some(maintained.rests.unwrap_or(STORE_INTERVAL).min(STORE_INTERVAL)))
                 }
                 Ok(_) => Step::Again,
                 Err(error) => {

@@ -27,6 +27,7 @@ mod sweep;
 mod write_behind;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -66,6 +67,8 @@ pub struct Maintained {
     /// Nothing is left to do until the store's wake is rung, the log's durable index rises, or views are dropped or
     /// grow too old.
     pub idle: bool,
+    /// Idle, but only for so long: a compaction rests between two of its steps.
+    pub rests: Option<Duration>,
     /// Blocks written.
     pub blocks_written: usize,
     /// Blocks removed.
@@ -137,6 +140,8 @@ pub(crate) struct Core {
     /// The task to try first in the next step: each gets its turn.
     next_task: usize,
     measured_at: Duration,
+    /// When a compaction has last done a step.
+    compacted_at: Option<Duration>,
     /// When write-behind has committed a publish.
     committed_at: Duration,
     now: Duration,
@@ -146,6 +151,9 @@ type Task = fn(&mut Core, Option<u64>, &mut Maintained) -> Result<bool, BackendE
 
 /// The place of write-behind among the tasks.
 const WRITE_BEHIND: usize = 0;
+
+/// The places of what compactions make to do, which rests between two steps: sweep, rewrite and clean.
+const COMPACTION: Range<usize> = 2..5;
 
 /// Each does a bounded piece of work, or says that it has none.
 const TASKS: [Task; 6] = [
@@ -169,6 +177,7 @@ impl Core {
             relocating: None,
             next_task: 0,
             measured_at: Duration::ZERO,
+            compacted_at: None,
             committed_at: Duration::ZERO,
             now: Duration::ZERO,
         };
@@ -194,16 +203,30 @@ impl Core {
         let first = if self.staged.is_some() { WRITE_BEHIND } else { self.next_task };
         for offset in 0..TASKS.len() {
             let number = (first + offset) % TASKS.len();
+            let is_compaction = COMPACTION.contains(&number);
+            if is_compaction && self.rests().is_some() {
+                continue;
+            }
             if let Some(task) = TASKS.get(number)
                 && task(self, durable_index, &mut done)?
             {
+                if is_compaction {
+                    self.compacted_at = Some(self.now);
+                }
                 self.next_task = number + 1;
                 return Ok(done);
             }
         }
         self.note_scrubbed();
         done.idle = true;
+        done.rests = self.rests();
         Ok(done)
+    }
+
+    /// How long no compaction is gone on with.
+    fn rests(&self) -> Option<Duration> {
+        let due = self.compacted_at?.saturating_add(self.engine.options.compaction_pause);
+        due.checked_sub(self.now).filter(|rest| !rest.is_zero())
     }
 
     fn measure(&mut self) {
