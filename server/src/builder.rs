@@ -11,9 +11,10 @@ use kvorum_disk::{Disk, FaultyDisk, RealDisk};
 use kvorum_machine::BackendKind;
 
 use crate::config::{
-    AutoCompaction, ClusterState, Config, InitialCluster, LEASE_CHECKPOINT_INTERVAL,
-    LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, MembershipRules,
-    QUOTA_BACKEND_BYTES, ServerUrl, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
+    AutoCompaction, ClusterState, Config, CorruptionChecks, InitialCluster,
+    LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel,
+    LogOptions, MembershipRules, QUOTA_BACKEND_BYTES, ServerUrl, WATCH_PROGRESS_INTERVAL,
+    WATCH_PROGRESS_INTERVAL_MIN,
 };
 use crate::failure::StartError;
 use crate::server::Server;
@@ -74,6 +75,9 @@ impl Builder {
             quota_backend_bytes: Some(QUOTA_BACKEND_BYTES),
             auto_disarm: false,
             auto_compaction: AutoCompaction::Off,
+            compaction_batch_limit: kvorum_mvcc::Options::default().compaction_step_changes,
+            compaction_sleep_interval: Duration::ZERO,
+            corruption_checks: CorruptionChecks::default(),
             log: LogOptions { level: LogLevel::Info, format: LogFormat::Json },
             unsafe_no_fsync: false,
         };
@@ -83,20 +87,24 @@ impl Builder {
     /// A member as an operator described it on the command line.
     pub fn from_config(config: Config) -> Builder {
         Builder {
-            config,
             is_data_dir_set: true,
             client_listeners: Vec::new(),
             peer_listeners: Vec::new(),
             disk: None,
             backend: BackendKind::Sled,
             wal: kvorum_wal::Options { left_bytes: STORE_BYTES, ..Default::default() },
-            mvcc: kvorum_mvcc::Options::default(),
+            mvcc: kvorum_mvcc::Options {
+                compaction_step_changes: config.compaction_batch_limit,
+                compaction_pause: config.compaction_sleep_interval,
+                ..Default::default()
+            },
             checkpoint_bytes: CHECKPOINT_BYTES,
             client_thread_count: thread::available_parallelism()
                 .map_or(1, |cores| cores.get().div_ceil(2)),
             thread_name_prefix: "kvorum-".to_owned(),
             connections_max: CONNECTIONS_MAX,
             clock: None,
+            config,
         }
     }
 
@@ -284,6 +292,12 @@ impl Builder {
     /// Forgets history by itself, as `--auto-compaction-mode` and `--auto-compaction-retention` say.
     pub fn auto_compaction(mut self, policy: AutoCompaction) -> Builder {
         self.config.auto_compaction = policy;
+        self
+    }
+
+    /// Compares the members now and then, and raises the alarm that data is corrupt where they differ.
+    pub fn corruption_checks(mut self, checks: CorruptionChecks) -> Builder {
+        self.config.corruption_checks = checks;
         self
     }
 

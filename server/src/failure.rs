@@ -40,6 +40,12 @@ pub enum StartError {
     /// Log or state could not be opened.
     #[error(transparent)]
     Member(#[from] kvorum_consensus::StartError),
+    /// The member's data is not that of the others.
+    #[error("found data inconsistency with peers: {others}")]
+    Corrupt {
+        /// Who holds something else.
+        others: String,
+    },
     /// A thread or runtime could not be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),

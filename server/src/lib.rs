@@ -20,6 +20,7 @@ mod attributes;
 mod builder;
 mod clock;
 mod compactor;
+mod corruption;
 mod dev;
 mod errors;
 mod failure;

@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::builder::Builder;
-use crate::config::{ClusterState, Config, InitialCluster, ServerUrl};
+use crate::config::{ClusterState, Config, CorruptionChecks, InitialCluster, ServerUrl};
 use crate::failure::{FatalError, StartError};
 use crate::grpc::{ClientService, Context, Watches};
 use crate::joining::{self, Joined};
@@ -39,7 +39,7 @@ use crate::peer::{Acceptor, Host, PeerRx, PeerTransport, PeerTx};
 use crate::socket::{BoundListener, Listener};
 use crate::space::{self, Disks, Space};
 use crate::threads::{END_TIME_MAX, WorkerThreads};
-use crate::{CoreMember, attributes, clock, compactor};
+use crate::{CoreMember, attributes, clock, compactor, corruption};
 
 /// How long a lock may be held by others before it counts as theirs, and how often it is tried.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
@@ -153,11 +153,7 @@ impl Running {
         };
         let prefix = builder.thread_name_prefix.clone();
         let clock = builder.clock.clone().unwrap_or_else(clock::machine);
-        let disks = Disks {
-            disk: disk.clone(),
-            dirs: vec![dirs.member.clone(), dirs.wal.clone()],
-            segment_bytes: builder.wal.segment_bytes,
-        };
+        let disks = dirs.disks(disk.clone(), builder.wal.segment_bytes);
         let start =
             start_of(builder, identity, disk, &dirs, (transport.clone(), pool, clock.clone()));
         let (member, mut workers) = Member::start(start).await?;
@@ -182,8 +178,12 @@ impl Running {
             endpoints,
             peer_urls,
         };
-        let opened = all_started.map_err(StartError::Thread).and_then(|()| {
-            running.take_in_peers(transport, sockets.peers)?;
+        let checks = config.corruption_checks;
+        let opened = match all_started {
+            Ok(()) => running.take_in_peers(transport.clone(), sockets.peers, checks).await,
+            Err(error) => Err(StartError::Thread(error)),
+        };
+        let opened = opened.and_then(|()| {
             let (member, hub) = (running.member.clone(), running.watches.hub());
             let ends = (Handle::current(), is_closing.clone());
             let context =
@@ -196,11 +196,7 @@ impl Running {
             running.member.shutdown().await;
             return Err(error);
         }
-        let compacting =
-            compactor::run(running.member.clone(), compactor_clock, config.auto_compaction);
-        running.peers.spawn(compacting);
-        let watching = space::watch(running.member.clone(), space, disks, config.auto_disarm);
-        running.peers.spawn(watching);
+        running.look_after(&config, compactor_clock, (space, disks), transport);
         let advertised = advertised(&config.advertise_client_urls, &running.endpoints);
         running.publish(config.name, advertised, ready_sender);
         Ok(running)
@@ -216,15 +212,33 @@ impl Running {
         }
     }
 
-    fn take_in_peers(
+    /// Begins what goes on by itself as long as the member runs.
+    fn look_after(
+        &mut self,
+        config: &Config,
+        clock: Clock,
+        (space, disks): (Arc<Space>, Disks),
+        transport: Arc<PeerTransport>,
+    ) {
+        let member = || self.member.clone();
+        self.peers.spawn(compactor::run(member(), clock, config.auto_compaction));
+        self.peers.spawn(space::watch(member(), space, disks, config.auto_disarm));
+        self.peers.spawn(corruption::watch(member(), transport, config.corruption_checks));
+    }
+
+    async fn take_in_peers(
         &mut self,
         transport: Arc<PeerTransport>,
         bound: Vec<BoundListener>,
+        checks: CorruptionChecks,
     ) -> Result<(), StartError> {
-        let acceptor = Arc::new(Acceptor::new(transport, self.member.clone()));
+        let acceptor = Arc::new(Acceptor::new(transport.clone(), self.member.clone()));
         for bound in bound {
             let (acceptor, listener) = (acceptor.clone(), listen(bound)?);
             self.peers.spawn(async move { acceptor.run(listener).await });
+        }
+        if checks.at_start {
+            corruption::check_at_start(&self.member, &transport).await?;
         }
         Ok(())
     }
@@ -317,7 +331,10 @@ impl Running {
 
 impl Host for CoreMember {
     async fn serve(&self, lane: Lane, from: MemberId, tx: PeerTx, rx: PeerRx) {
-        Member::serve(self, lane, from, tx, rx).await;
+        match lane {
+            Lane::Hash => corruption::answer(self, from, tx, rx).await,
+            _ => Member::serve(self, lane, from, tx, rx).await,
+        }
     }
 
     async fn members(&self) -> DiscoverReply {
@@ -358,6 +375,11 @@ struct Dirs {
 }
 
 impl Dirs {
+    /// What they lie on.
+    fn disks(&self, disk: Arc<dyn Disk>, segment_bytes: u64) -> Disks {
+        Disks { disk, dirs: vec![self.member.clone(), self.wal.clone()], segment_bytes }
+    }
+
     fn of(config: &Config) -> Dirs {
         let member = config.data_dir.join("member");
         let wal = config.wal_dir.clone().unwrap_or_else(|| member.join("wal"));

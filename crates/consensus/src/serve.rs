@@ -43,6 +43,7 @@ pub(crate) async fn serve<R: Runtime, T: Transport>(
             Lane::Append => serve_appends(&shared, from, tx, rx).await,
             Lane::Control | Lane::Forward => serve_questions(&shared, from, tx, rx).await,
             Lane::Snapshot => serve_snapshots(&shared, from, tx, rx).await,
+            Lane::Hash => {}
         }
     };
     R::select2(Box::pin(shared.stop.stopped()), Box::pin(serving)).await;

@@ -32,6 +32,7 @@ pub(super) enum Group {
     Watches,
     Leases,
     Compaction,
+    Checks,
     Logging,
     Unsafe,
     Other,
@@ -49,7 +50,9 @@ impl Flag {
     }
 }
 
-use Group::{Clustering, Compaction, Leases, Limits, Logging, Member, Other, Unsafe, Watches};
+use Group::{
+    Checks, Clustering, Compaction, Leases, Limits, Logging, Member, Other, Unsafe, Watches,
+};
 use Kind::{Number, Switch, Text, Time, Urls};
 
 pub(super) const DEFAULT_PEER_URL: &str = "http://localhost:2380";
@@ -61,6 +64,25 @@ pub(super) const WATCH_PROGRESS: [&str; 2] =
 
 /// How many learners there may be, under its name and under the one it had in etcd 3.5.
 pub(super) const MAX_LEARNERS: [&str; 2] = ["max-learners", "experimental-max-learners"];
+
+/// How often the leader compares members, and how often it looks whether there was a compaction to compare them at; each
+/// under its name and under the one it had in etcd 3.5.
+pub(super) const CORRUPT_CHECK: [&str; 2] =
+    ["corrupt-check-time", "experimental-corrupt-check-time"];
+pub(super) const COMPACT_HASH_CHECK: [&str; 2] =
+    ["compact-hash-check-time", "experimental-compact-hash-check-time"];
+
+/// Switches of checks. In etcd since 3.6 they are feature gates.
+pub(super) const COMPACT_HASH_CHECK_ENABLED: [&str; 2] =
+    ["compact-hash-check-enabled", "experimental-compact-hash-check-enabled"];
+pub(super) const INITIAL_CORRUPT_CHECK: [&str; 2] =
+    ["initial-corrupt-check", "experimental-initial-corrupt-check"];
+
+/// How large the steps of compactions are and how far apart, under their names and those they had in etcd 3.5.
+pub(super) const COMPACTION_BATCH: [&str; 2] =
+    ["compaction-batch-limit", "experimental-compaction-batch-limit"];
+pub(super) const COMPACTION_SLEEP: [&str; 2] =
+    ["compaction-sleep-interval", "experimental-compaction-sleep-interval"];
 
 /// The interval between two notes of what remains of a lease. In etcd only an embedding program can set it.
 pub(super) const LEASE_CHECKPOINT: &str = "lease-checkpoint-interval";
@@ -96,6 +118,18 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Leases, Time, LEASE_CHECKPOINT, "5m", "How often the leader notes what remains of leases that are not kept alive; at least 1s."),
     Flag::new(Compaction, Text, "auto-compaction-mode", "periodic", "'periodic' to keep history for a time, 'revision' to keep a number of revisions."),
     Flag::new(Compaction, Text, "auto-compaction-retention", "0", "How long, such as 30m or a number of hours, or how many revisions; 0: everything."),
+    Flag::new(Compaction, Number, COMPACTION_BATCH[0], "4096", "Most changes that one step of a compaction looks at; above 0."),
+    Flag::new(Compaction, Number, COMPACTION_BATCH[1], "4096", "The same under the name it has in etcd 3.5."),
+    Flag::new(Compaction, Time, COMPACTION_SLEEP[0], "0s", "Least time between two steps of a compaction."),
+    Flag::new(Compaction, Time, COMPACTION_SLEEP[1], "0s", "The same under the name it has in etcd 3.5."),
+    Flag::new(Checks, Time, CORRUPT_CHECK[0], "0s", "How often the leader compares what the members hold; 0: never."),
+    Flag::new(Checks, Time, CORRUPT_CHECK[1], "0s", "The same under the name it has in etcd 3.5."),
+    Flag::new(Checks, Switch, COMPACT_HASH_CHECK_ENABLED[0], "false", "Compare members at each compaction as well."),
+    Flag::new(Checks, Switch, COMPACT_HASH_CHECK_ENABLED[1], "false", "The same under the name it has in etcd 3.5."),
+    Flag::new(Checks, Time, COMPACT_HASH_CHECK[0], "1m", "How often the leader looks whether there was such a compaction."),
+    Flag::new(Checks, Time, COMPACT_HASH_CHECK[1], "1m", "The same under the name it has in etcd 3.5."),
+    Flag::new(Checks, Switch, INITIAL_CORRUPT_CHECK[0], "false", "Do not serve clients before the other members' data was compared with this one's."),
+    Flag::new(Checks, Switch, INITIAL_CORRUPT_CHECK[1], "false", "The same under the name it has in etcd 3.5."),
     Flag::new(Logging, Text, "log-level", "info", "One of debug, info, warn, error, panic, fatal."),
     Flag::new(Logging, Text, "log-format", "json", "'json' or 'console'."),
     Flag::new(Unsafe, Switch, "force-new-cluster", "false", "Go on without the other members, who are removed: for a cluster that has lost its majority for good."),
@@ -130,9 +164,9 @@ pub(super) fn find_unsupported(name: &str) -> Option<Arity> {
 pub(super) static UNSUPPORTED_SWITCHES: &[&str] = &[
     "auto-tls", "client-cert-auth", "discovery-insecure-skip-tls-verify", "discovery-insecure-transport",
     "enable-distributed-tracing", "enable-grpc-gateway", "enable-log-rotation", "enable-pprof", "enable-v2",
-    "experimental-compact-hash-check-enabled", "experimental-enable-distributed-tracing",
+    "experimental-enable-distributed-tracing",
     "experimental-enable-lease-checkpoint", "experimental-enable-lease-checkpoint-persist",
-    "experimental-initial-corrupt-check", "experimental-memory-mlock",
+    "experimental-memory-mlock",
     "experimental-peer-skip-client-san-verification", "experimental-stop-grpc-service-on-defrag",
     "experimental-txn-mode-write-with-shared-buffer", "initial-election-tick-advance",
     "memory-mlock", "peer-auto-tls", "peer-client-cert-auth", "peer-skip-client-san-verification",
@@ -148,17 +182,16 @@ pub(super) static UNSUPPORTED_VALUES: &[&str] = &[
     "auth-token", "auth-token-ttl",
     "backend-batch-interval", "backend-batch-limit", "backend-bbolt-freelist-type", "bcrypt-cost",
     "bootstrap-defrag-threshold-megabytes", "cert-file", "cipher-suites", "client-cert-allowed-hostname",
-    "client-cert-file", "client-crl-file", "client-key-file", "compact-hash-check-time",
-    "compaction-batch-limit", "compaction-sleep-interval", "config-file", "corrupt-check-time", "cors",
+    "client-cert-file", "client-crl-file", "client-key-file",
+    "config-file", "cors",
     "discovery", "discovery-cacert", "discovery-cert", "discovery-dial-timeout", "discovery-endpoints",
     "discovery-fallback", "discovery-keepalive-time", "discovery-keepalive-timeout", "discovery-key",
     "discovery-password", "discovery-proxy", "discovery-request-timeout", "discovery-srv",
     "discovery-srv-name", "discovery-token", "discovery-user", "distributed-tracing-address",
     "distributed-tracing-instance-id", "distributed-tracing-sampling-rate",
     "distributed-tracing-service-name", "downgrade-check-time",
-    "experimental-bootstrap-defrag-threshold-megabytes", "experimental-compact-hash-check-time",
-    "experimental-compaction-batch-limit", "experimental-compaction-sleep-interval",
-    "experimental-corrupt-check-time", "experimental-distributed-tracing-address",
+    "experimental-bootstrap-defrag-threshold-megabytes",
+    "experimental-distributed-tracing-address",
     "experimental-distributed-tracing-instance-id", "experimental-distributed-tracing-sampling-rate",
     "experimental-distributed-tracing-service-name", "experimental-downgrade-check-time",
     "experimental-enable-v2v3", "experimental-snapshot-catchup-entries",

@@ -29,13 +29,14 @@ A flag comes as --flag value or --flag=value. Where it is missing, KVORUM_FLAG i
 ETCD_FLAG (upper case, underscores for dashes). Two of them that differ stop the start.
 ";
 
-const GROUPS: [(Group, &str); 9] = [
+const GROUPS: [(Group, &str); 10] = [
     (Group::Member, "Member"),
     (Group::Clustering, "Clustering"),
     (Group::Limits, "Limits"),
     (Group::Watches, "Watches"),
     (Group::Leases, "Leases"),
     (Group::Compaction, "Compaction"),
+    (Group::Checks, "Checks"),
     (Group::Logging, "Logging"),
     (Group::Unsafe, "Unsafe"),
     (Group::Other, "Other"),

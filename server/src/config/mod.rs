@@ -30,9 +30,9 @@ mod validate;
 pub use bootstrap::InitialCluster;
 pub use error::ConfigError;
 pub use model::{
-    AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, DevOptions, Invocation,
-    LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel,
-    LogOptions, MembershipRules, Parsed, QUOTA_BACKEND_BYTES, WATCH_PROGRESS_INTERVAL,
+    AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, CorruptionChecks, DevOptions,
+    Invocation, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat,
+    LogLevel, LogOptions, MembershipRules, Parsed, QUOTA_BACKEND_BYTES, WATCH_PROGRESS_INTERVAL,
     WATCH_PROGRESS_INTERVAL_MIN, WalAction, WalCommand,
 };
 pub use parse::parse;

@@ -109,6 +109,12 @@ pub struct Config {
     pub auto_disarm: bool,
     /// What history is forgotten without anybody asking for it.
     pub auto_compaction: AutoCompaction,
+    /// The most changes that one step of a compaction looks at. Above 0.
+    pub compaction_batch_limit: usize,
+    /// How long one step of a compaction is after the one before it, at least.
+    pub compaction_sleep_interval: Duration,
+    /// When members are compared.
+    pub corruption_checks: CorruptionChecks,
     /// What to log.
     pub log: LogOptions,
     /// Whether nothing is synced. Acknowledged writes may be lost.
@@ -214,6 +220,17 @@ pub enum ClusterState {
     New,
     /// The cluster runs and knows of this member.
     Existing,
+}
+
+/// When members are compared, so that one whose data is not that of the others is found.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CorruptionChecks {
+    /// How often the leader compares all members. `None`: never.
+    pub interval: Option<Duration>,
+    /// How often the leader looks whether history was compacted, to compare all members there. `None`: never.
+    pub compaction_interval: Option<Duration>,
+    /// Whether a member compares its data with the others' before it serves clients.
+    pub at_start: bool,
 }
 
 /// What to log.

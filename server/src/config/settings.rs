@@ -89,6 +89,11 @@ impl Settings {
         self.read_either(Kind::Number, names, parse_number)
     }
 
+    /// Whether the switch of two names is on; off if nobody set it.
+    pub(super) fn switch_of(&self, names: [&str; 2]) -> Result<bool, ConfigError> {
+        Ok(self.read_either(Kind::Switch, names, parse_switch)?.unwrap_or(false))
+    }
+
     /// Two values under two names of one flag must mean the same.
     fn read_either<T>(
         &self,

@@ -115,6 +115,37 @@ fn variables_set_flags_and_an_empty_one_is_unset() {
 }
 
 #[test]
+fn members_are_compared_when_flags_say_so() {
+    let checks = |line: &str| serve(line, &[]).corruption_checks;
+    assert_eq!(checks(""), CorruptionChecks::default());
+    assert_eq!(checks("--corrupt-check-time 0s --compact-hash-check-time 5s"), checks(""));
+    let all = "--corrupt-check-time 1h --compact-hash-check-enabled --compact-hash-check-time 5s \
+               --initial-corrupt-check";
+    let wanted = CorruptionChecks {
+        interval: Some(Duration::from_secs(3600)),
+        compaction_interval: Some(Duration::from_secs(5)),
+        at_start: true,
+    };
+    assert_eq!(checks(all), wanted);
+    assert_eq!(checks(&all.replace("--", "--experimental-")), wanted);
+    let enabled = checks("--experimental-compact-hash-check-enabled");
+    assert_eq!(enabled.compaction_interval, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn compactions_go_in_the_steps_that_flags_set() {
+    let steps = |line: &str| {
+        let config = serve(line, &[]);
+        (config.compaction_batch_limit, config.compaction_sleep_interval)
+    };
+    assert_eq!(steps(""), (4096, Duration::ZERO));
+    assert_eq!(steps("--compaction-batch-limit 0"), (4096, Duration::ZERO));
+    let set = "--compaction-batch-limit 100 --compaction-sleep-interval 20ms";
+    assert_eq!(steps(set), (100, Duration::from_millis(20)));
+    assert_eq!(steps(&set.replace("--", "--experimental-")), (100, Duration::from_millis(20)));
+}
+
+#[test]
 fn changes_of_members_go_by_rules_that_flags_set() {
     let line = "--strict-reconfig-check=false --max-learners 3 --auto-promote --pre-vote=false";
     let config = serve(line, &[]);
@@ -272,7 +303,7 @@ fn variables_that_set_nothing_are_warned_of() {
 #[test]
 fn variables_of_flags_that_only_etcd_has_are_refused_together_and_by_name() {
     let environment = [
-        ("KVORUM_QUOTA_BACKEND_BYTES", "1"),
+        ("KVORUM_MAX_WALS", "1"),
         ("ETCD_CLIENT_CERT_AUTH", "true"),
         ("ETCD_NAME", "a"),
         ("ETCD_NO_SUCH", "1"),
@@ -280,7 +311,7 @@ fn variables_of_flags_that_only_etcd_has_are_refused_together_and_by_name() {
     let refused = run("--name a", &environment).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "not supported by kvorum: ETCD_CLIENT_CERT_AUTH, KVORUM_QUOTA_BACKEND_BYTES"
+        "not supported by kvorum: ETCD_CLIENT_CERT_AUTH, KVORUM_MAX_WALS"
     );
     assert_eq!(refused.exit_code(), 2);
     for flag in UNSUPPORTED_VALUES.iter().chain(UNSUPPORTED_SWITCHES) {
@@ -293,8 +324,8 @@ fn variables_of_flags_that_only_etcd_has_are_refused_together_and_by_name() {
 #[test]
 fn flags_that_only_etcd_has_are_refused_together_and_by_name() {
     assert_eq!(
-        refusal("--quota-backend-bytes 0 --auto-tls --name a --snapshot-count=5", &[]),
-        "not supported by kvorum: --quota-backend-bytes, --auto-tls, --snapshot-count"
+        refusal("--max-wals 0 --auto-tls --name a --snapshot-count=5", &[]),
+        "not supported by kvorum: --max-wals, --auto-tls, --snapshot-count"
     );
     for flag in UNSUPPORTED_VALUES {
         let wanted = format!("not supported by kvorum: --{flag}");

@@ -6,12 +6,15 @@ use std::time::Duration;
 use super::InitialCluster;
 use super::error::{BadValue, ConfigError};
 use super::flags::{
-    DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, LEASE_CHECKPOINT, MAX_LEARNERS, WATCH_PROGRESS,
+    COMPACT_HASH_CHECK, COMPACT_HASH_CHECK_ENABLED, COMPACTION_BATCH, COMPACTION_SLEEP,
+    CORRUPT_CHECK, DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, INITIAL_CORRUPT_CHECK, LEASE_CHECKPOINT,
+    MAX_LEARNERS, WATCH_PROGRESS,
 };
 use super::model::{
-    AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, LEASE_CHECKPOINT_INTERVAL,
-    LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, MembershipRules,
-    QUOTA_BACKEND_BYTES, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
+    AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, CorruptionChecks,
+    LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel,
+    LogOptions, MembershipRules, QUOTA_BACKEND_BYTES, WATCH_PROGRESS_INTERVAL,
+    WATCH_PROGRESS_INTERVAL_MIN,
 };
 use super::settings::{Settings, join};
 use super::time::parse_time;
@@ -19,6 +22,8 @@ use super::url::ServerUrl;
 
 const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 const HEARTBEATS_PER_ELECTION_MIN: u64 = 5;
+/// etcd's own interval between two looks whether there was a compaction.
+const COMPACT_HASH_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Half of what a segment of the log holds, so that a request always fits into one.
 const MAX_REQUEST_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
@@ -53,6 +58,9 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
         quota_backend_bytes: quota(settings)?,
         auto_disarm: settings.switch("auto-disarm")?,
         auto_compaction: auto_compaction(settings)?,
+        compaction_batch_limit: compaction_batch_limit(settings)?,
+        compaction_sleep_interval: settings.time(COMPACTION_SLEEP)?.unwrap_or_default(),
+        corruption_checks: corruption_checks(settings)?,
         log: log_options(settings, LogOptions { level: LogLevel::Info, format: LogFormat::Json })?,
         unsafe_no_fsync: settings.switch("unsafe-no-fsync")?,
         name,
@@ -207,6 +215,25 @@ fn auto_compaction(settings: &Settings) -> Result<AutoCompaction, ConfigError> {
         None | Some(AutoCompaction::Revisions(0)) => AutoCompaction::Off,
         Some(AutoCompaction::Periodic(age)) if age.is_zero() => AutoCompaction::Off,
         Some(retention) => retention,
+    })
+}
+
+/// Nothing means the default, as in etcd.
+fn compaction_batch_limit(settings: &Settings) -> Result<usize, ConfigError> {
+    let set = settings.number_of(COMPACTION_BATCH)?.filter(|changes| *changes > 0);
+    let changes = set.map(|changes| usize::try_from(changes).unwrap_or(usize::MAX));
+    Ok(changes.unwrap_or(kvorum_mvcc::Options::default().compaction_step_changes))
+}
+
+fn corruption_checks(settings: &Settings) -> Result<CorruptionChecks, ConfigError> {
+    let interval = settings.time(CORRUPT_CHECK)?.filter(|interval| !interval.is_zero());
+    let compaction_interval = settings.time(COMPACT_HASH_CHECK)?;
+    let is_enabled = settings.switch_of(COMPACT_HASH_CHECK_ENABLED)?;
+    let wanted = compaction_interval.filter(|interval| !interval.is_zero());
+    Ok(CorruptionChecks {
+        interval,
+        compaction_interval: is_enabled.then(|| wanted.unwrap_or(COMPACT_HASH_CHECK_INTERVAL)),
+        at_start: settings.switch_of(INITIAL_CORRUPT_CHECK)?,
     })
 }
 

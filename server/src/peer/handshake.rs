@@ -296,6 +296,7 @@ fn lane_to_wire(lane: Lane) -> peer::Lane {
         Lane::Control => peer::Lane::Control,
         Lane::Forward => peer::Lane::Forward,
         Lane::Snapshot => peer::Lane::Snapshot,
+        Lane::Hash => peer::Lane::Hash,
     }
 }
 
@@ -306,6 +307,7 @@ fn lane_from_wire(lane: peer::Lane) -> Option<Lane> {
         peer::Lane::Control => Some(Lane::Control),
         peer::Lane::Forward => Some(Lane::Forward),
         peer::Lane::Snapshot => Some(Lane::Snapshot),
+        peer::Lane::Hash => Some(Lane::Hash),
     }
 }
 

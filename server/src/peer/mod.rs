@@ -19,11 +19,13 @@ mod accept;
 mod discovery;
 mod frame;
 mod handshake;
+mod hash;
 mod pipe;
 mod transport;
 
 pub(crate) use accept::{Acceptor, Host};
 pub(crate) use discovery::discover;
+pub(crate) use hash::{answer_hash, ask_hash};
 pub use pipe::{PeerRx, PeerTx};
 pub use transport::PeerTransport;
 

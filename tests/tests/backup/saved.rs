@@ -51,20 +51,24 @@ pub fn write(dir: &Path, bytes: &[u8]) -> PathBuf {
 
 /// Restores a backup into the directory of each member of a cluster that was never started.
 pub fn restore(cluster: &Cluster, backup: &Path, further: &[&str]) {
-    let members = 0..cluster.len();
-    let urls = members.clone().map(|member| format!("m{member}={}", cluster.peer_url(member)));
-    let initial = urls.collect::<Vec<_>>().join(",");
-    for member in members {
-        let (name, data_dir) = (format!("m{member}"), cluster.data_dir(member));
-        let token = data_dir.parent().unwrap().display().to_string();
-        let (data_dir, peer_url) = (data_dir.display().to_string(), cluster.peer_url(member));
-        let path = backup.display().to_string();
-        let mut arguments = vec!["restore", &path, "--name", &name, "--data-dir", &data_dir];
-        arguments.extend(["--initial-cluster", &initial, "--initial-cluster-token", &token]);
-        arguments.extend(["--initial-advertise-peer-urls", &peer_url]);
-        arguments.extend(further);
-        assert!(snapshot_tool(&arguments), "{arguments:?}");
+    for member in 0..cluster.len() {
+        restore_member(cluster, member, backup, further);
     }
+}
+
+/// The same for one member.
+pub fn restore_member(cluster: &Cluster, member: usize, backup: &Path, further: &[&str]) {
+    let urls = (0..cluster.len()).map(|other| format!("m{other}={}", cluster.peer_url(other)));
+    let initial = urls.collect::<Vec<_>>().join(",");
+    let (name, data_dir) = (format!("m{member}"), cluster.data_dir(member));
+    let token = data_dir.parent().unwrap().display().to_string();
+    let (data_dir, peer_url) = (data_dir.display().to_string(), cluster.peer_url(member));
+    let path = backup.display().to_string();
+    let mut arguments = vec!["restore", &path, "--name", &name, "--data-dir", &data_dir];
+    arguments.extend(["--initial-cluster", &initial, "--initial-cluster-token", &token]);
+    arguments.extend(["--initial-advertise-peer-urls", &peer_url]);
+    arguments.extend(further);
+    assert!(snapshot_tool(&arguments), "{arguments:?}");
 }
 
 /// Starts every member of a cluster that was restored.
