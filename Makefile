@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero readers churn watch-scale watch-long lease-scale clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk defragment clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,11 @@ deny: ## Advisories, licences and sources of all dependencies (needs cargo-deny)
 compat: ## Runs etcdctl, kvorumctl and foreign clients against kvorum and etcd 3.5.1.
 	tests/compat/run
 
+hash-lists: ## Plays N seeded lists of commands to kvorum and etcd 3.5.1 and compares their HashKV (N=1000).
+	$(CARGO) build -p kvorum-server -p kvorum-tests --bins --examples
+	tests/compat/fetch-etcd
+	tests/compat/hash-lists $(N)
+
 bench-peer: ## Measures kvorum beside etcd 3.5.1 and prints the table of ratios.
 	tests/bench/peer
 
@@ -41,6 +46,15 @@ kill-test: ## Kills and restarts members N times under load (N=1000).
 
 power-test: ## Takes the power from members on simulated disks in N rounds (N=1000).
 	KVORUM_TEST_POWER_ROUNDS=$(N) $(CARGO) test --release -p kvorum-tests --test first_light -- power --nocapture
+
+members: N = 20
+members: ## Grows to five and shrinks to one under load N times, and replaces members 50 times (N=20).
+	$(CARGO) build --release --workspace --bins
+	KVORUM_TEST_MEMBER_ROUNDS=$(N) KVORUM_TEST_MEMBER_REPLACEMENTS=50 $(CARGO) test --release -p kvorum-tests --test cluster -- grow --nocapture
+
+snapshot-kills: N = 50
+snapshot-kills: ## Kills followers while they install snapshots, and their senders, N times each (N=50).
+	KVORUM_TEST_SNAPSHOT_ROUNDS=$(N) $(CARGO) test --release -p kvorum-consensus --test cluster -- install_crashes --nocapture
 
 watch-faults: N = 20
 watch-faults: ## Watches through kills, leader changes, compactions and snapshots, N rounds of each (N=20).
@@ -70,6 +84,14 @@ watch-long: ## 237 watching clients and 20 writers on three members for N second
 lease-scale: ## What very many leases cost: their expiry, a killed leader, memory; each figure against its bound.
 	$(CARGO) build --release --workspace --bins
 	tests/bench/leases
+
+full-disk: ## Fills real filesystems, as root: what clients are told, and what is there afterwards.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/full-disk
+
+defragment: ## Defragments a member with 4 GiB of garbage under load, and judges what clients notice.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/defragment
 
 clean-peers: ## Removes what compat and bench-peer fetched.
 	rm -rf .peers

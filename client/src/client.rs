@@ -54,6 +54,11 @@ impl Client {
         Client { timeout, ..self.clone() }
     }
 
+    /// How long a call may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The same client, with calls that a member refuses while it knows of no leader, where it would otherwise serve them
     /// (serializable reads, watches) or wait.
     pub fn requiring_leader(&self) -> Client {

@@ -30,6 +30,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A member's peers cannot be told to find it there.
+    #[error("{reason}")]
+    InvalidPeerUrl {
+        /// What is wrong, with the URL.
+        reason: String,
+    },
     /// What the watch wants next has been compacted away.
     #[error("{}", EtcdError::Compacted)]
     Compacted {
@@ -107,7 +113,9 @@ impl Error {
             Error::Etcd(error) => error.code(),
             Error::Status(status) => status.code(),
             Error::DeadlineExceeded => Code::DeadlineExceeded,
-            Error::NoEndpoints | Error::InvalidEndpoint { .. } => Code::InvalidArgument,
+            Error::NoEndpoints | Error::InvalidEndpoint { .. } | Error::InvalidPeerUrl { .. } => {
+                Code::InvalidArgument
+            }
             Error::Compacted { .. } => EtcdError::Compacted.code(),
             Error::WatchCanceled { reason } => {
                 named_in(reason).map_or(Code::FailedPrecondition, EtcdError::code)

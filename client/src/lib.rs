@@ -38,8 +38,10 @@ mod kv;
 pub mod lease;
 mod mailbox;
 mod maintenance;
+mod peer_url;
 mod range;
 pub mod retry;
+mod snapshot;
 mod streaming;
 pub mod watch;
 
@@ -51,4 +53,5 @@ pub use kvorum_proto::api;
 pub use kvorum_proto::errors::EtcdError;
 pub use lease::KeepAlive;
 pub use range::{EVERY_KEY_AFTER, prefix_end};
+pub use snapshot::{Snapshot, SnapshotPiece};
 pub use watch::{UpdateKind, Watch, WatchOptions, WatchUpdate};

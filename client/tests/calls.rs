@@ -5,9 +5,10 @@ mod fake;
 use std::time::Duration;
 
 use fake::{Answer, Asked, Server, one};
+use kvorum_client::api::etcdserverpb::alarm_request::AlarmAction;
 use kvorum_client::api::etcdserverpb::{
-    AuthenticateRequest, AuthenticateResponse, PutResponse, RangeRequest, RangeResponse,
-    RangeStreamResponse, ResponseHeader,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, AuthenticateRequest, AuthenticateResponse,
+    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader,
 };
 use kvorum_client::api::mvccpb::KeyValue;
 use kvorum_client::{Client, Config, Credentials, Error, EtcdError};
@@ -51,6 +52,52 @@ async fn a_write_is_not() {
     let error = client(&[&server]).put("k", "v").await.unwrap_err();
     assert_eq!(error.etcd(), Some(EtcdError::TimeoutDueToLeaderFail));
     assert_eq!(server.paths(), ["/etcdserverpb.KV/Put"]);
+}
+
+#[tokio::test]
+async fn changes_of_members_are_not_sent_twice_and_bad_addresses_not_at_all() {
+    let server = Server::start(|_, _| Err(EtcdError::Unhealthy.into())).await;
+    let client = client(&[&server]);
+    let url = || vec!["http://127.0.0.1:2380".to_owned()];
+    let refused = [
+        client.member_add(url(), true).await.map(drop),
+        client.member_remove(1).await.map(drop),
+        client.member_update(1, url()).await.map(drop),
+        client.member_promote(1).await.map(drop),
+        client.defragment().await.map(drop),
+    ];
+    for refused in refused {
+        assert_eq!(refused.unwrap_err().etcd(), Some(EtcdError::Unhealthy));
+    }
+    let paths = [
+        "/etcdserverpb.Cluster/MemberAdd",
+        "/etcdserverpb.Cluster/MemberRemove",
+        "/etcdserverpb.Cluster/MemberUpdate",
+        "/etcdserverpb.Cluster/MemberPromote",
+        "/etcdserverpb.Maintenance/Defragment",
+    ];
+    assert_eq!(server.paths(), paths);
+    let bad = client.member_add(vec!["127.0.0.1:2380".to_owned()], false).await.unwrap_err();
+    assert!(matches!(bad, Error::InvalidPeerUrl { .. }), "{bad}");
+    assert_eq!(server.paths().len(), paths.len());
+}
+
+#[tokio::test]
+async fn all_alarms_are_ended_one_after_the_other() {
+    let alarm = |id, kind: AlarmType| AlarmMember { member_id: id, alarm: kind.into() };
+    let alarms = vec![alarm(1, AlarmType::Nospace), alarm(2, AlarmType::Corrupt)];
+    let listed = AlarmResponse { alarms: alarms.clone(), ..Default::default() };
+    let server = Server::start(move |asked, _| {
+        let asked = AlarmRequest::decode(asked.message.clone()).unwrap();
+        let one_ended = AlarmMember { member_id: asked.member_id, alarm: asked.alarm };
+        match asked.action() {
+            AlarmAction::Get => one(&listed),
+            _ => one(&AlarmResponse { alarms: vec![one_ended], ..Default::default() }),
+        }
+    })
+    .await;
+    let ended = client(&[&server]).alarm_disarm_all().await.unwrap();
+    assert_eq!((ended.header, ended.alarms), (None, alarms));
 }
 
 #[tokio::test]

@@ -143,6 +143,51 @@ fn mistakes_about_leases_and_locks_are_those_of_etcdctl() {
 }
 
 #[test]
+fn mistakes_about_members_and_upkeep_are_those_of_etcdctl() {
+    let bad_id = "bad member ID arg (strconv.ParseUint: parsing \"zz\": invalid syntax), expecting ID in Hex";
+    let cases: [(&[&str], i32, &str); 22] = [
+        (&["member", "add"], 128, "member name not provided"),
+        (&["member", "add", "a", "b"], 128, "too many arguments"),
+        (
+            &["member", "add", "a", "http://x:1"],
+            128,
+            "too many arguments, did you mean --peer-urls=http://x:1",
+        ),
+        (&["member", "add", "a"], 128, "member peer urls not provided"),
+        (
+            &["member", "add", "a", "--peer-urls=foo"],
+            1,
+            "URL scheme must be http, https, unix, or unixs: foo",
+        ),
+        (&["member", "remove"], 128, "member ID is not provided"),
+        (&["member", "remove", "1", "2"], 128, "member ID is not provided"),
+        (&["member", "remove", "zz"], 128, bad_id),
+        (&["member", "update"], 128, "member ID is not provided"),
+        (&["member", "update", "zz"], 128, bad_id),
+        (&["member", "update", "1"], 128, "member peer urls not provided"),
+        (
+            &["member", "update", "1", "--peer-urls", "http://a:1/b"],
+            1,
+            "URL must not contain a path: http://a:1/b",
+        ),
+        (&["member", "promote"], 128, "member ID is not provided"),
+        (&["member", "promote", "zz"], 128, bad_id),
+        (&["move-leader"], 128, "move-leader command needs 1 argument"),
+        (&["move-leader", "zz"], 128, "strconv.ParseUint: parsing \"zz\": invalid syntax"),
+        (&["alarm", "list", "x"], 128, "alarm list command accepts no arguments"),
+        (&["alarm", "disarm", "x"], 128, "alarm disarm command accepts no arguments"),
+        (&["downgrade", "validate"], 128, "TARGET_VERSION not provided"),
+        (&["downgrade", "enable", ""], 128, "target version not provided"),
+        (&["downgrade", "enable", "3.6", "3.5"], 128, "too many arguments"),
+        (&["compaction"], 128, "compaction command needs 1 argument"),
+    ];
+    for (arguments, code, text) in cases {
+        let expected = (code, String::new(), format!("Error: {text}\n"));
+        assert_eq!(ends(arguments), expected, "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_is_waited_for_until_the_timeout() {
     let (_closed, address) = closed_endpoint();
     let endpoint = format!("--endpoints={address}");

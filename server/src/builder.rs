@@ -11,8 +11,9 @@ use kvorum_disk::{Disk, FaultyDisk, RealDisk};
 use kvorum_machine::BackendKind;
 
 use crate::config::{
-    ClusterState, Config, InitialCluster, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN,
-    Limits, LogFormat, LogLevel, LogOptions, ServerUrl, WATCH_PROGRESS_INTERVAL,
+    AutoCompaction, ClusterState, Config, CorruptionChecks, InitialCluster,
+    LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel,
+    LogOptions, MembershipRules, QUOTA_BACKEND_BYTES, ServerUrl, WATCH_PROGRESS_INTERVAL,
     WATCH_PROGRESS_INTERVAL_MIN,
 };
 use crate::failure::StartError;
@@ -20,6 +21,9 @@ use crate::server::Server;
 
 /// Bytes of log between two checkpoints, unless told otherwise.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
+
+/// What the log leaves of a full disk to the store, which goes on writing what was put before.
+const STORE_BYTES: u64 = 96 << 20;
 
 /// Connections that clients may have open at once, unless told otherwise.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -58,12 +62,22 @@ impl Builder {
             initial_cluster: InitialCluster::default(),
             initial_cluster_state: ClusterState::New,
             initial_cluster_token: "etcd-cluster".to_owned(),
+            force_new_cluster: false,
+            membership: MembershipRules::default(),
+            pre_vote: true,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             snapshot_catchup_entries: 5000,
+            peer_append_compression_bytes: None,
             limits: Limits::default(),
             watch_progress_notify_interval: WATCH_PROGRESS_INTERVAL,
             lease_checkpoint_interval: LEASE_CHECKPOINT_INTERVAL,
+            quota_backend_bytes: Some(QUOTA_BACKEND_BYTES),
+            auto_disarm: false,
+            auto_compaction: AutoCompaction::Off,
+            compaction_batch_limit: kvorum_mvcc::Options::default().compaction_step_changes,
+            compaction_sleep_interval: Duration::ZERO,
+            corruption_checks: CorruptionChecks::default(),
             log: LogOptions { level: LogLevel::Info, format: LogFormat::Json },
             unsafe_no_fsync: false,
         };
@@ -73,20 +87,24 @@ impl Builder {
     /// A member as an operator described it on the command line.
     pub fn from_config(config: Config) -> Builder {
         Builder {
-            config,
             is_data_dir_set: true,
             client_listeners: Vec::new(),
             peer_listeners: Vec::new(),
             disk: None,
             backend: BackendKind::Sled,
-            wal: kvorum_wal::Options::default(),
-            mvcc: kvorum_mvcc::Options::default(),
+            wal: kvorum_wal::Options { left_bytes: STORE_BYTES, ..Default::default() },
+            mvcc: kvorum_mvcc::Options {
+                compaction_step_changes: config.compaction_batch_limit,
+                compaction_pause: config.compaction_sleep_interval,
+                ..Default::default()
+            },
             checkpoint_bytes: CHECKPOINT_BYTES,
             client_thread_count: thread::available_parallelism()
                 .map_or(1, |cores| cores.get().div_ceil(2)),
             thread_name_prefix: "kvorum-".to_owned(),
             connections_max: CONNECTIONS_MAX,
             clock: None,
+            config,
         }
     }
 
@@ -203,6 +221,12 @@ impl Builder {
         self
     }
 
+    /// What changes of the cluster's members are allowed.
+    pub fn membership_rules(mut self, rules: MembershipRules) -> Builder {
+        self.config.membership = rules;
+        self
+    }
+
     /// How often the leader lets the others know that it is there.
     pub fn heartbeat_interval(mut self, interval: Duration) -> Builder {
         self.config.heartbeat_interval = interval;
@@ -218,6 +242,19 @@ impl Builder {
     /// How many entries the log keeps for followers that fell behind.
     pub fn snapshot_catchup_entries(mut self, entries: u64) -> Builder {
         self.config.snapshot_catchup_entries = entries;
+        self
+    }
+
+    /// Goes on without the other members, who are removed; what the log holds stays. For a cluster that has lost its
+    /// majority for good.
+    pub fn force_new_cluster(mut self) -> Builder {
+        self.config.force_new_cluster = true;
+        self
+    }
+
+    /// Compresses log entries of at least so many bytes on their way to followers.
+    pub fn peer_append_compression_bytes(mut self, bytes_min: usize) -> Builder {
+        self.config.peer_append_compression_bytes = Some(bytes_min);
         self
     }
 
@@ -237,6 +274,30 @@ impl Builder {
     /// [`WATCH_PROGRESS_INTERVAL_MIN`].
     pub fn watch_progress_notify_interval(mut self, interval: Duration) -> Builder {
         self.config.watch_progress_notify_interval = interval.max(WATCH_PROGRESS_INTERVAL_MIN);
+        self
+    }
+
+    /// How many bytes keys and their history may take; none: as many as the disk does.
+    pub fn quota_backend_bytes(mut self, bytes: Option<u64>) -> Builder {
+        self.config.quota_backend_bytes = bytes;
+        self
+    }
+
+    /// Ends the alarm that there is no space once there is.
+    pub fn auto_disarm(mut self) -> Builder {
+        self.config.auto_disarm = true;
+        self
+    }
+
+    /// Forgets history by itself, as `--auto-compaction-mode` and `--auto-compaction-retention` say.
+    pub fn auto_compaction(mut self, policy: AutoCompaction) -> Builder {
+        self.config.auto_compaction = policy;
+        self
+    }
+
+    /// Compares the members now and then, and raises the alarm that data is corrupt where they differ.
+    pub fn corruption_checks(mut self, checks: CorruptionChecks) -> Builder {
+        self.config.corruption_checks = checks;
         self
     }
 

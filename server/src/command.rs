@@ -1,8 +1,8 @@
-//! What the executable `kvorum` does: `kvorum [flags]`, `kvorum dev`, `kvorum wal`.
+//! What the executable `kvorum` does: `kvorum [flags]`, `kvorum dev`, `kvorum wal`, `kvorum snapshot`.
 //!
 //! | exit code | after |
 //! |---|---|
-//! | 0 | SIGTERM or SIGINT, or a text that was asked for |
+//! | 0 | SIGTERM or SIGINT; a text that was asked for; as in etcd, a member that the cluster has removed |
 //! | 1 | a member that did not start, or that stopped because of an error; a log that is damaged |
 //! | 2 | a command line that cannot be understood |
 
@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::builder::Builder;
 use crate::config::{self, Config, Invocation};
 use crate::server::Server;
-use crate::{dev, logging, version, wal_tool};
+use crate::{dev, logging, snapshot_tool, version, wal_tool};
 
 /// How long a member may take to end after a signal. What it acknowledged is on disk, so cutting it short loses nothing.
 const STOP_TIME_MAX: Duration = Duration::from_millis(1900);
@@ -47,6 +47,7 @@ pub fn run(
             ExitCode::SUCCESS
         }
         Invocation::Wal(command) => wal_tool::run(&command),
+        Invocation::Snapshot(command) => snapshot_tool::run(&command),
         Invocation::Dev(options) => {
             logging::start(options.log);
             on_runtime(dev::run(options.member_count))
@@ -87,6 +88,7 @@ async fn serve(config: Config) -> ExitCode {
     let server = tokio::select! {
         started = Builder::from_config(config).start() => match started {
             Ok(server) => server,
+            Err(error) if error.is_removed() => return removed(&error.to_string()),
             Err(error) => return failed(&error.to_string()),
         },
         // Nothing is promised to anybody yet, so there is nothing to end in order.
@@ -98,6 +100,7 @@ async fn serve(config: Config) -> ExitCode {
     tokio::select! {
         ended = server.wait() => match ended {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) if error.is_removed() => removed(&error.to_string()),
             Err(error) => failed(&error.to_string()),
         },
         name = signals.next() => {
@@ -116,6 +119,7 @@ async fn end(server: Server) -> ExitCode {
             info!("stopped");
             ExitCode::SUCCESS
         }
+        Ok(Err(error)) if error.is_removed() => removed(&error.to_string()),
         Ok(Err(error)) => failed(&error.to_string()),
         // Waiting for threads is what took too long, and whoever drops what waits waits too.
         Err(_) => match member.fatal().now_or_never() {
@@ -136,6 +140,13 @@ pub(crate) fn failed(message: &str) -> ExitCode {
     error!("{message}");
     eprintln!("kvorum: {message}");
     ExitCode::FAILURE
+}
+
+/// Says that the member's time is over. It has done what it was told: a supervisor must not start it again.
+fn removed(message: &str) -> ExitCode {
+    warn!("{message}");
+    eprintln!("kvorum: {message}");
+    ExitCode::SUCCESS
 }
 
 /// The signals that ask the process to end.

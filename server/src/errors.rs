@@ -6,8 +6,10 @@
 //! Two errors go out with another code than the table has: etcd's servers send them as `Unknown` by an accident that
 //! clients have come to rely on, and clients find the code of the table again by the text.
 
-use kvorum_consensus::{LeaseError, ProposeError, ReadBarrierError};
-use kvorum_machine::{CommandError, RequestError};
+use kvorum_consensus::{
+    BackupError, LeaseError, MemberChangeError, ProposeError, ReadBarrierError, TransferError,
+};
+use kvorum_machine::{CommandError, DefragmentError, RequestError};
 use kvorum_proto::errors::EtcdError;
 use tonic::{Code, Status};
 
@@ -41,6 +43,15 @@ pub(crate) enum CallError {
     /// Another one leads, or nobody.
     #[error("election: not leader")]
     ElectionNotLeader,
+    /// A Downgrade with an action there is not.
+    #[error("etcdserver: unknown method")]
+    UnknownMethod,
+    /// Another member was to lead, and does not in time. etcd's servers send it as `Unknown`.
+    #[error("etcdserver: request timed out, leader transfer took too long")]
+    LeaderTransferTimedOut,
+    /// The store was to move into a new one, and did not.
+    #[error("etcdserver: not defragmented: {error}")]
+    NotDefragmented { error: String, is_no_room: bool },
     /// As many watch streams are open as may be.
     #[error("etcdserver: too many watch streams")]
     TooManyWatchStreams,
@@ -113,6 +124,10 @@ pub(crate) enum MethodError {
 }
 
 impl CallError {
+    pub(crate) fn defragment(error: &DefragmentError) -> CallError {
+        CallError::NotDefragmented { error: error.to_string(), is_no_room: error.is_no_room() }
+    }
+
     /// The code that goes out.
     pub(crate) fn code(&self) -> Code {
         match self {
@@ -122,13 +137,17 @@ impl CallError {
             | CallError::Method(_)
             | CallError::Message(MessageError::Compressed(_)) => Code::Unimplemented,
             CallError::Relayed(_)
+            | CallError::UnknownMethod
+            | CallError::LeaderTransferTimedOut
             | CallError::SessionExpired
             | CallError::LeaderKeyMissing
             | CallError::ElectionNoLeader
             | CallError::ElectionNotLeader => Code::Unknown,
             CallError::HealthUnknown => Code::NotFound,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
-            CallError::TooManyWatchStreams
+            CallError::NotDefragmented { is_no_room: false, .. } => Code::Unknown,
+            CallError::NotDefragmented { is_no_room: true, .. }
+            | CallError::TooManyWatchStreams
             | CallError::Message(
                 MessageError::ReceivedTooLarge { .. } | MessageError::ReplyTooLarge { .. },
             ) => Code::ResourceExhausted,
@@ -183,7 +202,15 @@ impl From<CommandError> for CallError {
             CommandError::LeaseExists => EtcdError::LeaseExist,
             CommandError::LeaseTtlTooLarge => EtcdError::LeaseTtlTooLarge,
             CommandError::MemberNotFound => EtcdError::MemberNotFound,
+            CommandError::MemberExists => EtcdError::MemberExist,
+            CommandError::PeerUrlExists => EtcdError::PeerUrlExist,
+            CommandError::TooManyLearners => EtcdError::TooManyLearners,
+            CommandError::MemberNotLearner => EtcdError::MemberNotLearner,
+            CommandError::NoSpace => EtcdError::NoSpace,
+            CommandError::Corrupt => EtcdError::Corrupt,
             CommandError::Invalid(error) => return error.into(),
+            // etcd has no word for it: there, the cluster is gone.
+            CommandError::LastVoter => EtcdError::MemberNotEnoughStarted,
             // The request was decoded before it was proposed.
             CommandError::Malformed => return CallError::Internal,
         };
@@ -215,6 +242,44 @@ impl From<LeaseError> for CallError {
             LeaseError::Timeout => EtcdError::Timeout,
             LeaseError::Stopped => EtcdError::Stopped,
         })
+    }
+}
+
+impl From<BackupError> for CallError {
+    fn from(error: BackupError) -> CallError {
+        CallError::Etcd(match error {
+            BackupError::TooManyRequests => EtcdError::RequestTooManyRequests,
+            BackupError::NoSpace => EtcdError::NoSpace,
+            BackupError::Stopped => EtcdError::Stopped,
+            BackupError::Failed(error) => {
+                tracing::error!(%error, "a backup failed");
+                return CallError::Internal;
+            }
+        })
+    }
+}
+
+impl From<MemberChangeError> for CallError {
+    fn from(error: MemberChangeError) -> CallError {
+        CallError::Etcd(match error {
+            MemberChangeError::NotEnoughStarted => EtcdError::MemberNotEnoughStarted,
+            MemberChangeError::Unhealthy => EtcdError::Unhealthy,
+            MemberChangeError::LearnerNotReady => EtcdError::LearnerNotReady,
+            MemberChangeError::Propose(error) => return error.into(),
+        })
+    }
+}
+
+impl From<TransferError> for CallError {
+    fn from(error: TransferError) -> CallError {
+        match error {
+            TransferError::NotLeader => EtcdError::NotLeader.into(),
+            TransferError::Stopped => EtcdError::Stopped.into(),
+            // The member has a vote, as was checked before. etcd waits for one that is behind until the time is over.
+            TransferError::BadTransferee | TransferError::Timeout => {
+                CallError::LeaderTransferTimedOut
+            }
+        }
     }
 }
 
@@ -323,6 +388,39 @@ mod tests {
             (relayed(RequestError::EmptyKey.into()), 2, "etcdserver: key is not provided"),
             (relayed(ReadBarrierError::Timeout.into()), 2, "etcdserver: request timed out"),
             (ProposeError::NotLeader.into(), 9, "etcdserver: not leader"),
+        ];
+        for (error, code, text) in cases {
+            assert_eq!(sent(error), (code, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_changes_of_the_cluster_raise_has_etcds_code_and_text() {
+        use CommandError as C;
+        use MemberChangeError as M;
+        let took_too_long = "etcdserver: request timed out, leader transfer took too long";
+        let cases: [(CallError, i32, &str); 13] = [
+            (
+                M::NotEnoughStarted.into(),
+                2,
+                "etcdserver: re-configuration failed due to not enough started members",
+            ),
+            (M::Unhealthy.into(), 14, "etcdserver: unhealthy cluster"),
+            (
+                M::LearnerNotReady.into(),
+                9,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            (M::Propose(ProposeError::Timeout).into(), 14, "etcdserver: request timed out"),
+            (C::MemberExists.into(), 9, "etcdserver: member ID already exist"),
+            (C::PeerUrlExists.into(), 9, "etcdserver: Peer URLs already exists"),
+            (C::TooManyLearners.into(), 9, "etcdserver: too many learner members in cluster"),
+            (C::MemberNotLearner.into(), 9, "etcdserver: can only promote a learner member"),
+            (EtcdError::MemberBadUrls.into(), 3, "etcdserver: given member URLs are invalid"),
+            (EtcdError::BadLeaderTransferee.into(), 9, "etcdserver: bad leader transferee"),
+            (TransferError::NotLeader.into(), 9, "etcdserver: not leader"),
+            (TransferError::Timeout.into(), 2, took_too_long),
+            (TransferError::BadTransferee.into(), 2, took_too_long),
         ];
         for (error, code, text) in cases {
             assert_eq!(sent(error), (code, text.to_owned()));

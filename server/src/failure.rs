@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::ConfigError;
+use crate::joining::JoinError;
 
 /// Why a member did not start. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
@@ -33,18 +34,18 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-    /// The member is to join a running cluster but holds no log of it.
-    #[error(
-        "--initial-cluster-state=existing, but there is no log in {wal_dir}: joining a running cluster is not \
-         supported yet"
-    )]
-    CannotJoin {
-        /// Where the log was looked for.
-        wal_dir: PathBuf,
-    },
+    /// The member is to join a running cluster and cannot.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// Log or state could not be opened.
     #[error(transparent)]
     Member(#[from] kvorum_consensus::StartError),
+    /// The member's data is not that of the others.
+    #[error("found data inconsistency with peers: {others}")]
+    Corrupt {
+        /// Who holds something else.
+        others: String,
+    },
     /// A thread or runtime could not be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -62,4 +63,18 @@ pub enum FatalError {
     /// A bug in the thread that holds the member together.
     #[error("the member's core thread panicked")]
     Panicked,
+}
+
+impl FatalError {
+    /// Whether the member has ended because the cluster removed it. Then nothing is wrong with it; but it cannot return.
+    pub fn is_removed(&self) -> bool {
+        matches!(self, FatalError::Member(kvorum_consensus::FatalError::Removed))
+    }
+}
+
+impl StartError {
+    /// Whether the member belongs to the cluster no more, and so does not start.
+    pub fn is_removed(&self) -> bool {
+        matches!(self, StartError::Member(kvorum_consensus::StartError::Removed))
+    }
 }

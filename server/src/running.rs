@@ -18,25 +18,28 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use kvorum_consensus::FatalError::Hung;
-use kvorum_consensus::{Clock, InitialMember, Member, Settings, Start, TransferError};
+use kvorum_consensus::{Clock, InitialMember, Lane, Member, Settings, Start, TransferError};
 use kvorum_disk::{Disk, DiskLock, LockError};
 use kvorum_pool::BufferPool;
+use kvorum_proto::peer::DiscoverReply;
 use kvorum_types::{ClusterId, MemberId};
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::builder::Builder;
-use crate::config::{ClusterState, Config, InitialCluster, ServerUrl};
+use crate::config::{ClusterState, Config, CorruptionChecks, InitialCluster, ServerUrl};
 use crate::failure::{FatalError, StartError};
 use crate::grpc::{ClientService, Context, Watches};
+use crate::joining::{self, Joined};
 use crate::listen::{ClientPort, ClientPortLimits};
-use crate::peer::{Acceptor, PeerTransport};
+use crate::peer::{Acceptor, Host, PeerRx, PeerTransport, PeerTx};
 use crate::socket::{BoundListener, Listener};
+use crate::space::{self, Disks, Space};
 use crate::threads::{END_TIME_MAX, WorkerThreads};
-use crate::{CoreMember, attributes, clock};
+use crate::{CoreMember, attributes, clock, compactor, corruption};
 
 /// How long a lock may be held by others before it counts as theirs, and how often it is tried.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
@@ -134,8 +137,9 @@ impl Running {
         let dirs = Dirs::of(&builder.config);
         let locks = dirs.lock(&*disk).await?;
         let sockets = Sockets::bind(&builder)?;
-        let identity = Identity::find(&builder.config, &*disk, &dirs, &sockets)?;
         let pool = BufferPool::new(POOL_BYTES_MAX);
+        let identity = Identity::find(&builder.config, &*disk, &dirs, &sockets, &pool).await?;
+        let is_joining = !identity.initialise;
         let transport =
             Arc::new(PeerTransport::new(identity.cluster, identity.member, pool.clone()));
         let config = builder.config.clone();
@@ -149,6 +153,7 @@ impl Running {
         };
         let prefix = builder.thread_name_prefix.clone();
         let clock = builder.clock.clone().unwrap_or_else(clock::machine);
+        let disks = dirs.disks(disk.clone(), builder.wal.segment_bytes);
         let start =
             start_of(builder, identity, disk, &dirs, (transport.clone(), pool, clock.clone()));
         let (member, mut workers) = Member::start(start).await?;
@@ -159,6 +164,8 @@ impl Running {
         let (ready_sender, ready) = watch::channel(false);
         let endpoints = sockets.client_urls.clone();
         let peer_urls = sockets.peer_urls.clone();
+        let space = Arc::new(Space::new(config.quota_backend_bytes));
+        let compactor_clock = clock.clone();
         let mut running = Running {
             peers: JoinSet::new(),
             client_port: JoinSet::new(),
@@ -171,10 +178,16 @@ impl Running {
             endpoints,
             peer_urls,
         };
-        let opened = all_started.map_err(StartError::Thread).and_then(|()| {
-            running.take_in_peers(transport, sockets.peers)?;
+        let checks = config.corruption_checks;
+        let opened = match all_started {
+            Ok(()) => running.take_in_peers(transport.clone(), sockets.peers, checks).await,
+            Err(error) => Err(StartError::Thread(error)),
+        };
+        let opened = opened.and_then(|()| {
             let (member, hub) = (running.member.clone(), running.watches.hub());
-            let context = Context::new(member, hub, &config, clock, is_closing.clone());
+            let ends = (Handle::current(), is_closing.clone());
+            let context =
+                Context::new(member, hub, &config, clock, ends, (is_joining, space.clone()));
             let port = ClientPort::new(ClientService::new(context), limits, is_closing);
             running.serve_clients(port, clients, sockets.clients)
         });
@@ -183,6 +196,7 @@ impl Running {
             running.member.shutdown().await;
             return Err(error);
         }
+        running.look_after(&config, compactor_clock, (space, disks), transport);
         let advertised = advertised(&config.advertise_client_urls, &running.endpoints);
         running.publish(config.name, advertised, ready_sender);
         Ok(running)
@@ -198,20 +212,33 @@ impl Running {
         }
     }
 
-    fn take_in_peers(
+    /// Begins what goes on by itself as long as the member runs.
+    fn look_after(
+        &mut self,
+        config: &Config,
+        clock: Clock,
+        (space, disks): (Arc<Space>, Disks),
+        transport: Arc<PeerTransport>,
+    ) {
+        let member = || self.member.clone();
+        self.peers.spawn(compactor::run(member(), clock, config.auto_compaction));
+        self.peers.spawn(space::watch(member(), space, disks, config.auto_disarm));
+        self.peers.spawn(corruption::watch(member(), transport, config.corruption_checks));
+    }
+
+    async fn take_in_peers(
         &mut self,
         transport: Arc<PeerTransport>,
         bound: Vec<BoundListener>,
+        checks: CorruptionChecks,
     ) -> Result<(), StartError> {
-        let member = self.member.clone();
-        let serve = move |lane, from, tx, rx| {
-            let member = member.clone();
-            async move { member.serve(lane, from, tx, rx).await }
-        };
-        let acceptor = Arc::new(Acceptor::new(transport, serve));
+        let acceptor = Arc::new(Acceptor::new(transport.clone(), self.member.clone()));
         for bound in bound {
             let (acceptor, listener) = (acceptor.clone(), listen(bound)?);
             self.peers.spawn(async move { acceptor.run(listener).await });
+        }
+        if checks.at_start {
+            corruption::check_at_start(&self.member, &transport).await?;
         }
         Ok(())
     }
@@ -302,6 +329,23 @@ impl Running {
     }
 }
 
+impl Host for CoreMember {
+    async fn serve(&self, lane: Lane, from: MemberId, tx: PeerTx, rx: PeerRx) {
+        match lane {
+            Lane::Hash => corruption::answer(self, from, tx, rx).await,
+            _ => Member::serve(self, lane, from, tx, rx).await,
+        }
+    }
+
+    async fn members(&self) -> DiscoverReply {
+        joining::tell(self).await
+    }
+
+    fn is_removed(&self, member: MemberId) -> bool {
+        self.has_removed(member)
+    }
+}
+
 async fn asked(stop: &mut watch::Receiver<Stop>, at_least: Stop) {
     // A handle that is gone can only mean that nobody wants the member any more.
     let _ = stop.wait_for(|stop| *stop >= at_least).await;
@@ -331,6 +375,11 @@ struct Dirs {
 }
 
 impl Dirs {
+    /// What they lie on.
+    fn disks(&self, disk: Arc<dyn Disk>, segment_bytes: u64) -> Disks {
+        Disks { disk, dirs: vec![self.member.clone(), self.wal.clone()], segment_bytes }
+    }
+
     fn of(config: &Config) -> Dirs {
         let member = config.data_dir.join("member");
         let wal = config.wal_dir.clone().unwrap_or_else(|| member.join("wal"));
@@ -411,12 +460,14 @@ struct Identity {
 }
 
 impl Identity {
-    /// A member with a log is who its log says; any other is who its configuration says.
-    fn find(
+    /// A member with a log is who its log says; one that founds a cluster is who its configuration says; one that joins
+    /// is who the cluster says.
+    async fn find(
         config: &Config,
         disk: &dyn Disk,
         dirs: &Dirs,
         sockets: &Sockets,
+        pool: &BufferPool,
     ) -> Result<Identity, StartError> {
         let known = kvorum_wal::identity(disk, &dirs.wal)
             .map_err(|error| StartError::Member(kvorum_consensus::StartError::Log(error)))?;
@@ -436,11 +487,15 @@ impl Identity {
                 initial_members: Vec::new(),
                 initialise: false,
             }),
-            None if is_new => {
+            None => {
                 config.check_bootstrap()?;
-                Ok(configured)
+                if is_new {
+                    return Ok(configured);
+                }
+                let Joined { cluster, member, members } = joining::join(&config, pool).await?;
+                info!(%cluster, %member, "joining a cluster");
+                Ok(Identity { cluster, member, initial_members: members, initialise: false })
             }
-            None => Err(StartError::CannotJoin { wal_dir: dirs.wal.clone() }),
         }
     }
 
@@ -497,6 +552,10 @@ fn start_of(
             checkpoint_bytes: builder.checkpoint_bytes,
             catchup_entries: config.snapshot_catchup_entries,
             lease_checkpoint_interval: config.lease_checkpoint_interval,
+            force_new_cluster: config.force_new_cluster,
+            append_compression_bytes: config.peer_append_compression_bytes,
+            pre_vote: config.pre_vote,
+            auto_promote: config.membership.auto_promote,
             ..Settings::new(identity.member, identity.cluster, identity.initial_members)
         },
         disk,

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kvorum_machine::{self as machine, BatchOutcome, Checkpoint, Machine, MachineReader};
+use kvorum_machine::{self as machine, BatchOutcome, Checkpoint, Machine, MachineReader, Pin};
 use kvorum_types::{Incarnation, MemberId, Position};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -38,12 +39,17 @@ enum Job {
 #[derive(Clone)]
 pub(crate) struct ApplierHandle {
     jobs: Arc<Mutex<VecDeque<Job>>>,
+    /// Who wants to hold the state fast. None once nobody will hand it out any more.
+    pins: Arc<Mutex<Option<Vec<oneshot::Sender<Pin>>>>>,
+    /// A checkpoint is wanted, whether or not one is due.
+    checkpoint_wanted: Arc<AtomicBool>,
     bell: Bell,
 }
 
 impl ApplierHandle {
     pub(crate) fn new(bell: Bell) -> ApplierHandle {
-        ApplierHandle { jobs: Arc::default(), bell }
+        let pins = Arc::new(Mutex::new(Some(Vec::new())));
+        ApplierHandle { jobs: Arc::default(), pins, checkpoint_wanted: Arc::default(), bell }
     }
 
     /// Returns once the entries are applied and published.
@@ -54,6 +60,24 @@ impl ApplierHandle {
     /// Returns once the checkpoint has taken the place of the state.
     pub(crate) async fn install(&self, checkpoint: Checkpoint) -> io::Result<()> {
         self.run(|done| Job::Install(checkpoint, done)).await
+    }
+
+    /// Holds the state fast as it was last published. Waits for the job that is under way, and for no other.
+    pub(crate) async fn pin(&self) -> io::Result<Pin> {
+        let gone = || io::Error::other("the state machine has nothing to hold fast");
+        let (pinned_tx, pinned) = oneshot::channel();
+        match &mut *self.pins.lock() {
+            Some(pins) => pins.push(pinned_tx),
+            None => return Err(gone()),
+        }
+        self.bell.ring();
+        pinned.await.map_err(|_| gone())
+    }
+
+    /// Has a checkpoint written as soon as none is under way.
+    pub(crate) fn want_checkpoint(&self) {
+        self.checkpoint_wanted.store(true, Ordering::Relaxed);
+        self.bell.ring();
     }
 
     async fn run(&self, job: impl FnOnce(Done) -> Job) -> io::Result<()> {
@@ -108,6 +132,10 @@ pub(crate) struct Applier {
 
 impl Applier {
     pub(crate) fn step(&mut self) -> Step {
+        self.hand_out_pins();
+        if self.handle.checkpoint_wanted.swap(false, Ordering::Relaxed) {
+            self.write_checkpoint();
+        }
         if self.reader.store().sizes().tail_is_full && !self.stop.are_workers_stopped() {
             // The store is written behind as soon as its worker comes to it.
             return Step::Wait(Some(BEHIND_INTERVAL));
@@ -124,8 +152,22 @@ impl Applier {
                 self.finish(installed, done);
                 Step::Again
             }
-            None if self.stop.are_workers_stopped() => Step::Stopped,
+            None if self.stop.are_workers_stopped() => {
+                // Those who wait for a pin learn that it is dropped.
+                *self.handle.pins.lock() = None;
+                Step::Stopped
+            }
             None => Step::Wait(None),
+        }
+    }
+
+    /// Whoever is gone meanwhile wants none.
+    fn hand_out_pins(&self) {
+        let wanted = self.handle.pins.lock().as_mut().map(std::mem::take).unwrap_or_default();
+        for pinned in wanted {
+            if let Some(pin) = self.machine.pin() {
+                drop(pinned.send(pin));
+            }
         }
     }
 
@@ -153,7 +195,9 @@ impl Applier {
         let Some(last) = self.machine.applied() else { return Ok(()) };
         self.proposals.applied(outcomes, newer_term(before, last));
         self.reads.applied(last.index);
-        self.write_checkpoint_if_due();
+        if self.policy.is_due() {
+            self.write_checkpoint();
+        }
         Ok(())
     }
 
@@ -168,9 +212,11 @@ impl Applier {
         Ok(())
     }
 
-    fn write_checkpoint_if_due(&mut self) {
-        if self.policy.is_due() && self.schedule.want(|| self.machine.pin()) {
-            self.policy.begin(self.reader.store().sizes().in_use_bytes);
+    /// Unless one is under way, or the disk has no room.
+    fn write_checkpoint(&mut self) {
+        let bytes = self.reader.store().sizes().in_use_bytes;
+        if self.schedule.want(bytes, || self.machine.pin()) {
+            self.policy.begin(bytes);
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::addresses::Addresses;
 use crate::codec;
+use crate::removal::Told;
 use crate::runtime::{Runtime, spawn};
 use crate::transport::{Lane, PipeRx, PipeTx, Transport};
 
@@ -37,6 +38,7 @@ pub(crate) enum CallError {
 pub(crate) struct Calls<T: Transport> {
     transport: Arc<T>,
     addresses: Arc<Addresses>,
+    told_removed: Arc<Told>,
     to: MemberId,
     lane: Lane,
     connect_timeout: Duration,
@@ -68,12 +70,12 @@ impl<T: Transport> Calls<T> {
     pub(crate) fn new(
         transport: Arc<T>,
         addresses: Arc<Addresses>,
-        to: MemberId,
-        lane: Lane,
+        told_removed: Arc<Told>,
+        (to, lane): (MemberId, Lane),
         connect_timeout: Duration,
     ) -> Calls<T> {
         let connection = tokio::sync::Mutex::new(None);
-        Calls { transport, addresses, to, lane, connect_timeout, connection }
+        Calls { transport, addresses, told_removed, to, lane, connect_timeout, connection }
     }
 
     /// Asks, and waits for the answer for as long as the caller does.
@@ -113,7 +115,11 @@ impl<T: Transport> Calls<T> {
         let urls = self.addresses.of(self.to);
         let connecting = self.transport.connect(self.to, &urls, self.lane);
         let (tx, rx) = match R::timeout(self.connect_timeout, connecting).await {
-            Ok(connected) => connected.map_err(|error| CallError::NotSent(Arc::new(error)))?,
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => {
+                self.told_removed.note(self.to, &error);
+                return Err(CallError::NotSent(Arc::new(error)));
+            }
             Err(_) => return Err(not_sent(io::ErrorKind::TimedOut)),
         };
         let (questions, queue) = mpsc::channel(QUESTIONS_MAX);

@@ -13,6 +13,7 @@ use kvorum_types::Position;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::compression::Counter;
 use crate::errors::FatalError;
 use crate::stop::Stop;
 use crate::worker::{Bell, Step};
@@ -36,6 +37,8 @@ pub(crate) struct Transfers {
     pub(crate) checkpoints: Checkpoints,
     jobs: mpsc::Sender<Job>,
     bell: Bell,
+    /// What was sent.
+    pub(crate) sent: Counter,
 }
 
 impl Transfers {
@@ -70,10 +73,11 @@ enum Next {
 }
 
 impl Schedule {
-    /// Asks for a checkpoint of what is pinned. False while one is under way: then nothing is pinned for long.
-    pub(crate) fn want(&self, pin: impl FnOnce() -> Option<Pin>) -> bool {
+    /// Asks for a checkpoint of what is pinned, which has about so many bytes. False while one is under way, so that nothing
+    /// is pinned for long, and where it would take the last of the disk.
+    pub(crate) fn want(&self, bytes: u64, pin: impl FnOnce() -> Option<Pin>) -> bool {
         let mut next = self.next.lock();
-        if !matches!(*next, Next::Idle) {
+        if !matches!(*next, Next::Idle) || !self.checkpoints.has_room_for(bytes) {
             return false;
         }
         let Some(pin) = pin() else { return false };
@@ -108,11 +112,14 @@ pub(crate) struct Checkpointer {
     schedule: Arc<Schedule>,
     jobs: mpsc::Receiver<Job>,
     writer: Option<CheckpointWriter>,
+    /// What a checkpoint leaves of the disk.
+    left_bytes: u64,
     stop: Arc<Stop>,
 }
 
 pub(crate) fn new(
     checkpoints: Checkpoints,
+    left_bytes: u64,
     bell: Bell,
     stop: Arc<Stop>,
 ) -> (Checkpointer, Arc<Schedule>, Transfers) {
@@ -124,8 +131,9 @@ pub(crate) fn new(
         done: Notify::new(),
         written: Notify::new(),
     });
-    let transfers = Transfers { checkpoints, jobs: jobs_tx, bell };
-    let checkpointer = Checkpointer { schedule: schedule.clone(), jobs, writer: None, stop };
+    let transfers = Transfers { checkpoints, jobs: jobs_tx, bell, sent: Counter::default() };
+    let checkpointer =
+        Checkpointer { schedule: schedule.clone(), jobs, writer: None, left_bytes, stop };
     (checkpointer, schedule, transfers)
 }
 
@@ -181,7 +189,13 @@ impl Checkpointer {
             }
         }
         let Some(writer) = &mut self.writer else { return false };
-        let ended = match writer.step() {
+        // It must not take the last of the disk from those who cannot do without.
+        let step = if self.schedule.checkpoints.has_room_for(self.left_bytes) {
+            writer.step()
+        } else {
+            Err(self.schedule.checkpoints.no_room())
+        };
+        let ended = match step {
             Ok(Progress::More { .. }) => return true,
             Ok(Progress::Done(info)) => {
                 tracing::info!(position = %info.position, bytes = info.bytes, "checkpoint written");

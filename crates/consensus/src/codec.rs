@@ -4,6 +4,8 @@
 //! parts, so that an entry's payload goes from the log's memory to the socket without being copied; on the way back a
 //! payload is a slice of the received message.
 
+use std::io;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_proto::peer;
 use kvorum_proto::peer::message::Body;
@@ -12,9 +14,11 @@ use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
+use crate::compression;
 use crate::log::{ENTRY_BLANK, ENTRY_COMMANDS, ENTRY_MEMBERSHIP};
 use crate::membership::{self, MembershipError};
 use crate::runtime::Runtime;
+use crate::transport::MESSAGE_BYTES_MAX;
 use crate::types::{Entry, LogId, Payload, Proposal, TypeConfig, Vote, log_id};
 
 /// A payload at least this long is a part of its own; a shorter one is copied, which costs less.
@@ -30,6 +34,7 @@ const ENTRY_TERM: u32 = 1;
 const ENTRY_INDEX: u32 = 2;
 const ENTRY_KIND: u32 = 3;
 const ENTRY_PAYLOAD: u32 = 4;
+const ENTRY_RAW_BYTES: u32 = 5;
 
 /// What a peer sent cannot be understood.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,10 @@ pub(crate) enum CodecError {
     UnknownKind(u32),
     #[error("entries that do not follow each other")]
     Gap,
+    #[error("a payload that does not decompress: {0}")]
+    Compressed(io::Error),
+    #[error("a payload of {0} bytes")]
+    TooLong(usize),
     #[error(transparent)]
     Membership(#[from] MembershipError),
 }
@@ -119,15 +128,16 @@ pub(crate) fn vote_request_from_wire<R: Runtime>(
 pub(crate) fn encode_append<R: Runtime>(
     id: u64,
     request: &AppendEntriesRequest<TypeConfig<R>>,
+    compress_bytes_min: Option<usize>,
 ) -> Vec<Bytes> {
-    let payloads = request.entries.iter().map(payload_bytes).collect::<Vec<_>>();
+    let payloads = request.entries.iter().map(|entry| Sent::of(entry, compress_bytes_min));
+    let payloads = payloads.collect::<Vec<_>>();
     let vote = vote_to_wire(&request.vote);
     let prev = request.prev_log_id.as_ref().map(log_id_to_wire);
     let commit = request.leader_commit.as_ref().map(log_id_to_wire);
 
     let entry_lens = request.entries.iter().zip(&payloads);
-    let entry_lens =
-        entry_lens.map(|(entry, (kind, payload))| entry_len(entry.position(), *kind, payload));
+    let entry_lens = entry_lens.map(|(entry, sent)| entry_len(entry.position(), sent));
     let entry_lens = entry_lens.collect::<Vec<_>>();
     let len = message_field_len(APPEND_VOTE, vote.encoded_len())
         + prev.as_ref().map_or(0, |prev| message_field_len(APPEND_PREV, prev.encoded_len()))
@@ -146,13 +156,14 @@ pub(crate) fn encode_append<R: Runtime>(
     if let Some(commit) = commit {
         put_message(APPEND_LEADER_COMMIT, &commit, &mut parts.head);
     }
-    for ((entry, (kind, payload)), len) in request.entries.iter().zip(payloads).zip(entry_lens) {
+    for ((entry, sent), len) in request.entries.iter().zip(payloads).zip(entry_lens) {
         put_len(APPEND_ENTRIES, len, &mut parts.head);
-        put_entry_head(entry.position(), kind, &mut parts.head);
-        if !payload.is_empty() {
-            put_len(ENTRY_PAYLOAD, payload.len(), &mut parts.head);
-            parts.put(payload);
+        put_entry_head(entry.position(), &sent, &mut parts.head);
+        if !sent.payload.is_empty() {
+            put_len(ENTRY_PAYLOAD, sent.payload.len(), &mut parts.head);
+            parts.put(sent.payload);
         }
+        put_varint_field(ENTRY_RAW_BYTES, sent.raw_bytes, &mut parts.head);
     }
     parts.finish()
 }
@@ -169,7 +180,15 @@ pub(crate) fn append_from_wire<R: Runtime>(
         }
         next = next.saturating_add(1);
         let position = Position::new(entry.term, entry.index);
-        entries.push(entry_from_parts(position, entry.kind, entry.payload)?);
+        let payload = match entry.raw_bytes as usize {
+            0 => entry.payload,
+            raw_bytes if raw_bytes <= MESSAGE_BYTES_MAX => {
+                compression::decompress(&entry.payload, raw_bytes)
+                    .map_err(CodecError::Compressed)?
+            }
+            raw_bytes => return Err(CodecError::TooLong(raw_bytes)),
+        };
+        entries.push(entry_from_parts(position, entry.kind, payload)?);
     }
     Ok(AppendEntriesRequest {
         vote: vote_from_wire(wire.vote)?,
@@ -238,19 +257,42 @@ fn varint_field_len(field: u32, value: u64) -> usize {
     if value == 0 { 0 } else { key_len(field) + encoded_len_varint(value) }
 }
 
-fn entry_len(position: Position, kind: u8, payload: &Bytes) -> usize {
+/// An entry's payload as it is sent.
+struct Sent {
+    kind: u8,
+    payload: Bytes,
+    /// How long it was before it was compressed; 0 if it was not.
+    raw_bytes: u64,
+}
+
+impl Sent {
+    fn of(entry: &Entry, compress_bytes_min: Option<usize>) -> Sent {
+        let (kind, payload) = payload_bytes(entry);
+        let is_long = compress_bytes_min.is_some_and(|bytes_min| payload.len() >= bytes_min);
+        let compressed = if is_long { compression::compress(&payload) } else { None };
+        match compressed {
+            Some(compressed) => Sent { kind, raw_bytes: payload.len() as u64, payload: compressed },
+            None => Sent { kind, payload, raw_bytes: 0 },
+        }
+    }
+}
+
+fn entry_len(position: Position, sent: &Sent) -> usize {
+    let Sent { kind, payload, raw_bytes } = sent;
     let payload_len =
         if payload.is_empty() { 0 } else { message_field_len(ENTRY_PAYLOAD, payload.len()) };
     varint_field_len(ENTRY_TERM, position.term)
         + varint_field_len(ENTRY_INDEX, position.index)
-        + varint_field_len(ENTRY_KIND, u64::from(kind))
+        + varint_field_len(ENTRY_KIND, u64::from(*kind))
+        + varint_field_len(ENTRY_RAW_BYTES, *raw_bytes)
         + payload_len
 }
 
-fn put_entry_head(position: Position, kind: u8, into: &mut BytesMut) {
+/// What stands before the payload.
+fn put_entry_head(position: Position, sent: &Sent, into: &mut BytesMut) {
     put_varint_field(ENTRY_TERM, position.term, into);
     put_varint_field(ENTRY_INDEX, position.index, into);
-    put_varint_field(ENTRY_KIND, u64::from(kind), into);
+    put_varint_field(ENTRY_KIND, u64::from(sent.kind), into);
 }
 
 /// A number's field; left out when zero, as protobuf has it.
@@ -313,18 +355,20 @@ mod tests {
             Request { entries: vec![], ..request() },
             Request { prev_log_id: None, leader_commit: None, entries: vec![], ..request() },
         ] {
-            let parts = encode_append(77, &request);
-            let bytes = Bytes::from(parts.concat());
-            let (id, body) = decode(bytes.clone()).expect("it decodes");
-            assert_eq!(id, 77);
-            assert_eq!(
-                encode(id, body.clone()),
-                bytes,
-                "byte for byte as the generated code writes it"
-            );
-            let Body::AppendRequest(wire) = body else { panic!("another message: {body:?}") };
-            let decoded: Request = append_from_wire(wire).expect("it is an append");
-            assert_eq!(format!("{decoded:?}"), format!("{request:?}"));
+            for compress_bytes_min in [None, Some(0), Some(2000)] {
+                let parts = encode_append(77, &request, compress_bytes_min);
+                let bytes = Bytes::from(parts.concat());
+                let (id, body) = decode(bytes.clone()).expect("it decodes");
+                assert_eq!(id, 77);
+                assert_eq!(
+                    encode(id, body.clone()),
+                    bytes,
+                    "byte for byte as the generated code writes it"
+                );
+                let Body::AppendRequest(wire) = body else { panic!("another message: {body:?}") };
+                let decoded: Request = append_from_wire(wire).expect("it is an append");
+                assert_eq!(format!("{decoded:?}"), format!("{request:?}"));
+            }
         }
     }
 
@@ -332,7 +376,7 @@ mod tests {
     fn long_payloads_are_not_copied() {
         let request = request();
         let Payload::Commands(long) = &request.entries[2].payload else { panic!("commands") };
-        let parts = encode_append(1, &request);
+        let parts = encode_append(1, &request, None);
         assert!(parts.iter().any(|part| part.as_ptr() == long.entry.as_ptr()));
     }
 
@@ -340,11 +384,18 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         assert!(matches!(decode(Bytes::from_static(&[0xff, 0xff])), Err(CodecError::Decode(_))));
         assert!(matches!(decode(Bytes::new()), Err(CodecError::Missing(_))));
-        let bytes = Bytes::from(encode_append(1, &request()).concat());
+        let bytes = Bytes::from(encode_append(1, &request(), None).concat());
         let Ok((_, Body::AppendRequest(mut wire))) = decode(bytes) else { panic!("an append") };
         wire.entries.remove(1);
         assert!(matches!(append_from_wire::<TokioRuntime>(wire.clone()), Err(CodecError::Gap)));
         wire.entries.truncate(1);
+        wire.entries[0].raw_bytes = 7;
+        let made_up = append_from_wire::<TokioRuntime>(wire.clone());
+        assert!(matches!(made_up, Err(CodecError::Compressed(_))));
+        wire.entries[0].raw_bytes = u32::MAX;
+        let bomb = append_from_wire::<TokioRuntime>(wire.clone());
+        assert!(matches!(bomb, Err(CodecError::TooLong(_))));
+        wire.entries[0].raw_bytes = 0;
         wire.entries[0].kind = 9;
         assert!(matches!(
             append_from_wire::<TokioRuntime>(wire.clone()),

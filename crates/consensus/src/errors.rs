@@ -7,6 +7,10 @@ use std::time::Duration;
 use kvorum_machine as machine;
 use kvorum_types::MemberId;
 
+/// What a member says that the cluster has removed.
+const REMOVED: &str = "the member has been permanently removed from the cluster: its data directory must be removed, and it \
+                       may return only as a new member, with \"member add\"";
+
 /// Why a member did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -28,6 +32,9 @@ pub enum StartError {
     /// The consensus engine refused what it found in the log.
     #[error("the consensus engine: {0}")]
     Engine(String),
+    /// The cluster has removed this member.
+    #[error("{REMOVED}")]
+    Removed,
 }
 
 /// Why a proposal has no outcome.
@@ -153,4 +160,7 @@ pub enum FatalError {
         /// The peer that knows.
         peer: MemberId,
     },
+    /// The cluster has removed this member.
+    #[error("{REMOVED}")]
+    Removed,
 }

@@ -53,6 +53,11 @@ impl LeadershipBoard {
         }
     }
 
+    /// The time by which all here is measured.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
     /// The leader has said something that was accepted.
     pub(crate) fn heard_leader(&self) {
         let micros = u64::try_from(self.clock.now().as_micros()).unwrap_or(u64::MAX - 1);

@@ -16,14 +16,19 @@
 //!   log, state_machine                    the engine's doors to write-ahead log and state
 //!   retention                             how much of the log stays
 //!   applier, checkpoints, work            what runs on workers
-//!   watchdog                              workers that do not come back
+//!   watchdog, stalled                     workers that do not come back
 //!   leadership, voters                    who leads, and whether anyone has to be asked
-//!   start, rebuild, bootstrap, transfer   the rare moments of a member's life
+//!   configure, reconfigure, removal       who belongs to the cluster
+//!   backup                                the state in a file, for those outside
+//!   start, rebuild, bootstrap, transfer, founding, forced
+//!                                         the rare moments of a member's life
 //! ```
 //!
 //! The engine and everything asynchronous live on one runtime, the one [`Member::start`] is called on, and no file is
 //! touched on it. What may block is a [`Worker`]; whoever embeds a member runs each on a thread of its own.
 
+mod backup;
+mod change;
 mod errors;
 mod member;
 mod settings;
@@ -42,6 +47,7 @@ mod ticket;
 mod applier;
 mod checkpoints;
 mod codec;
+mod compression;
 mod log;
 mod membership;
 mod retention;
@@ -62,11 +68,18 @@ mod snapshot_send;
 
 mod bootstrap;
 mod clock;
+mod configure;
+mod forced;
+mod founding;
 mod leadership;
+mod progress;
 mod rebuild;
+mod reconfigure;
+mod removal;
 mod replay;
 mod runtime;
 mod shared;
+mod stalled;
 mod start;
 mod stop;
 mod tasks;
@@ -74,10 +87,14 @@ mod transfer;
 mod voters;
 mod watchdog;
 
+pub use backup::{Backup, BackupError};
+pub use change::{MemberChange, MemberChangeError, Reconfiguration, Removed};
 pub use clock::Clock;
+pub use compression::SnapshotTraffic;
 pub use errors::{
     FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,
 };
+pub use founding::{FoundError, Founding, found};
 pub use leases::TimeToLive;
 pub use member::Member;
 pub use runtime::{Runtime, TokioRuntime};

@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kvorum_machine::{MachineReader, Reply};
+use kvorum_machine as machine;
+use kvorum_machine::{Defragmenter, MachineReader, Reply};
 use kvorum_proto::entry::CommandKind;
 use kvorum_types::{Incarnation, LeaseId, MemberId};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
+use crate::backup::{self, Backup, BackupError};
+use crate::change::{MemberChange, MemberChangeError, Reconfiguration};
+use crate::compression::SnapshotTraffic;
 use crate::errors::{
     FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,
 };
 use crate::leases::{self, TimeToLive};
+use crate::reconfigure;
+use crate::retention;
 use crate::runtime::Runtime;
 use crate::serve::serve;
 use crate::settings::Start;
@@ -78,9 +84,29 @@ impl<R: Runtime, T: Transport> Member<R, T> {
         leases::ids_by_remaining(&self.shared.keeper)
     }
 
+    /// Makes a backup of the state as it is published now. May be called on any runtime.
+    pub async fn backup(&self) -> Result<Backup, BackupError> {
+        backup::back_up(&self.shared).await
+    }
+
+    /// Gives back what can be done without while a disk of this member has so few bytes left; None: it has enough.
+    pub async fn make_room(&self, available_bytes: Option<u64>) {
+        retention::make_room(&self.shared, available_bytes).await;
+    }
+
+    /// How much of snapshots this member has sent to others.
+    pub fn snapshot_traffic(&self) -> SnapshotTraffic {
+        self.shared.transfers.sent.read()
+    }
+
     /// The state, to read from.
     pub fn reader(&self) -> &MachineReader {
         &self.shared.reader
+    }
+
+    /// What moves the store into a new one while it is used, so that the disk gets back what is not needed.
+    pub fn defragmenter(&self) -> &Defragmenter {
+        &self.shared.defragmenter
     }
 
     /// Which run of this member it is.
@@ -98,11 +124,9 @@ impl<R: Runtime, T: Transport> Member<R, T> {
         let committed_index = committed_index.max(applied_index);
         let last = shared.log.last().or(shared.log.purged());
         let purged = shared.engine.data_metrics().borrow_watched().purged;
-        let server = shared.engine.server_metrics();
-        let membership = server.borrow_watched().membership_config.clone();
         let id = shared.settings.id;
-        let is_learner = membership.get_node(&id.0).is_some()
-            && !membership.voter_ids().any(|voter| voter == id.0);
+        let members = shared.reader.members();
+        let is_learner = members.iter().any(|member| member.id == id && member.is_learner);
         Status {
             id,
             cluster: shared.settings.cluster,
@@ -132,6 +156,22 @@ impl<R: Runtime, T: Transport> Member<R, T> {
     /// on the runtime the member was started on.
     pub async fn transfer_leadership(&self, to: Option<MemberId>) -> Result<(), TransferError> {
         transfer(&self.shared, to).await
+    }
+
+    /// Whether another member was removed and nobody counts on it any more, so that it can be turned away. While that is
+    /// still being arranged, a removed member has to be let in.
+    pub fn has_removed(&self, id: MemberId) -> bool {
+        self.shared.has_removed(id)
+    }
+
+    /// Changes who belongs to the cluster; returns who does once the change is applied here. To be called on the runtime the
+    /// member was started on.
+    pub async fn change_members(
+        &self,
+        change: MemberChange,
+        rules: Reconfiguration,
+    ) -> Result<Vec<machine::Member>, MemberChangeError> {
+        reconfigure::change(&self.shared, change, rules).await
     }
 
     /// Stops the engine, answers all who wait, and lets the workers finish. Does not hand over the leadership first. To be

@@ -46,6 +46,8 @@ pub(crate) struct NetworkFactory<T: Transport> {
     pub(crate) transfers: Transfers,
     /// How long a peer may say nothing before a connection to it counts as lost.
     pub(crate) silence_max: Duration,
+    /// How long an entry is at least that is compressed. None: none is.
+    pub(crate) compress_bytes_min: Option<usize>,
 }
 
 /// The way to one member, for one purpose of the engine's.
@@ -56,6 +58,7 @@ pub(crate) struct Network<T: Transport> {
     purpose: Purpose,
     transfers: Transfers,
     silence_max: Duration,
+    compress_bytes_min: Option<usize>,
     /// The connection for entries, kept between streams. The lock is never taken: it only makes a half of a pipe, which
     /// need not be shareable, part of something that must be.
     appends: Mutex<Option<AppendPipe<T::Tx>>>,
@@ -91,6 +94,7 @@ impl<T: Transport> NetworkFactory<T> {
             purpose,
             transfers: self.transfers.clone(),
             silence_max: self.silence_max,
+            compress_bytes_min: self.compress_bytes_min,
             appends: Mutex::new(None),
             next_id: 0,
         }
@@ -128,7 +132,9 @@ impl<T: Transport> Network<T> {
         let urls = self.peers.addresses.of(self.to);
         let connecting = self.peers.transport.connect(self.to, &urls, Lane::Append);
         let connected = R::timeout(self.peers.connect_timeout(), connecting).await;
-        let (tx, rx) = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let connected = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+        let refused = |error: &io::Error| self.peers.told_removed.note(self.to, error);
+        let (tx, rx) = connected.inspect_err(refused)?;
         let (answers_tx, answers) = mpsc::channel(APPENDS_MAX);
         spawn::<R>(receive_append_replies(rx, answers_tx));
         Ok(AppendPipe { tx, answers })
@@ -286,7 +292,7 @@ impl<T: Transport, S> Session<'_, T, S> {
         let mut pipe = self.network.appends.get_mut().take().ok_or_else(closed)?;
         self.network.next_id += 1;
         let id = self.network.next_id;
-        pipe.tx.send(&codec::encode_append(id, &request)).await?;
+        pipe.tx.send(&codec::encode_append(id, &request, self.network.compress_bytes_min)).await?;
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         self.pending.push_back(Pending { id, prev, last });

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::addresses::Addresses;
 use crate::calls::Calls;
+use crate::removal::Told;
 use crate::transport::{Lane, Transport};
 
 /// One other member.
@@ -23,6 +24,8 @@ pub(crate) struct Peer<T: Transport> {
 pub(crate) struct Peers<T: Transport> {
     pub(crate) transport: Arc<T>,
     pub(crate) addresses: Arc<Addresses>,
+    /// Whether another member has said that this one was removed.
+    pub(crate) told_removed: Arc<Told>,
     connect_timeout: Duration,
     known: Mutex<BTreeMap<MemberId, Arc<Peer<T>>>>,
 }
@@ -33,7 +36,8 @@ impl<T: Transport> Peers<T> {
         addresses: Arc<Addresses>,
         connect_timeout: Duration,
     ) -> Peers<T> {
-        Peers { transport, addresses, connect_timeout, known: Mutex::default() }
+        let told_removed = Arc::default();
+        Peers { transport, addresses, told_removed, connect_timeout, known: Mutex::default() }
     }
 
     pub(crate) fn connect_timeout(&self) -> Duration {
@@ -48,7 +52,8 @@ impl<T: Transport> Peers<T> {
     fn new_peer(&self, id: MemberId) -> Peer<T> {
         let calls = |lane| {
             let (transport, addresses) = (self.transport.clone(), self.addresses.clone());
-            Calls::new(transport, addresses, id, lane, self.connect_timeout)
+            let told_removed = self.told_removed.clone();
+            Calls::new(transport, addresses, told_removed, (id, lane), self.connect_timeout)
         };
         Peer { control: calls(Lane::Control), forward: calls(Lane::Forward) }
     }

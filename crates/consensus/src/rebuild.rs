@@ -40,7 +40,7 @@ pub(crate) async fn fetch<R: Runtime, T: Transport>(
 ) -> Result<(), StartError> {
     let found = Checkpoints::find(start.disk.clone(), &start.data_dir);
     let found = found.map_err(kvorum_machine::OpenError::from)?;
-    let (checkpointer, _, transfers) = checkpoints::new(found, Bell::default(), stop.clone());
+    let (checkpointer, _, transfers) = checkpoints::new(found, 0, Bell::default(), stop.clone());
     workshop.checkpointer = Some(checkpointer);
     let fetching = fetch_from_any::<R, T>(start, purged, log, &transfers);
     let fetched = workshop.drive(fetching).await;

@@ -78,7 +78,7 @@ fn log_error(error: io::Error) -> StartError {
 }
 
 /// The next entries, at least one of them.
-async fn read(
+pub(crate) async fn read(
     log: &Log,
     range: Range<u64>,
     workshop: &mut Workshop,

@@ -16,6 +16,8 @@
 //! for again, so more may stay than it knows of; it learns of it when the member starts the next time. Less must never
 //! stay: what has to go for its bytes the engine is asked to give up first.
 //!
+//! Where the disk has no room nothing stays for those who lag: they are sent a snapshot.
+//!
 //! # Holes
 //!
 //! Where a snapshot was installed beyond the end of the log, the log begins anew behind it, with a hole towards all older
@@ -24,10 +26,13 @@
 //! fallback as soon as the member has written one of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvorum_machine::Checkpoints;
+use kvorum_types::Position;
 use kvorum_wal::{Log, SegmentSize};
 use openraft::async_runtime::Select2;
+use parking_lot::Mutex;
 
 use crate::log::AppliedIndex;
 use crate::runtime::Runtime;
@@ -47,6 +52,10 @@ pub(crate) struct Retention {
     entries: u64,
     /// How many bytes of entries before the fallback stay for them at most.
     bytes_max: u64,
+    /// The disk has no room for what is kept for others.
+    is_tight: Arc<AtomicBool>,
+    /// What was applied, and how many MiB the state had, when a checkpoint was last asked for to make room.
+    asked_at: Arc<Mutex<Option<(Position, u64)>>>,
 }
 
 impl Retention {
@@ -57,18 +66,45 @@ impl Retention {
         settings: &Settings,
     ) -> Retention {
         let (entries, bytes_max) = (settings.catchup_entries, settings.catchup_bytes);
-        Retention { log, checkpoints, applied, entries, bytes_max }
+        Retention {
+            log,
+            checkpoints,
+            applied,
+            entries,
+            bytes_max,
+            is_tight: Arc::default(),
+            asked_at: Arc::default(),
+        }
+    }
+
+    /// Notes whether the disk has room for what is kept for others.
+    pub(crate) fn set_tight(&self, is_tight: bool) {
+        self.is_tight.store(is_tight, Ordering::Relaxed);
+    }
+
+    /// Whether anything has changed since this was last asked: a checkpoint that found no room is not tried in vain again
+    /// and again.
+    fn is_worth_asking(&self, applied: Position, in_use_bytes: u64) -> bool {
+        let now = (applied, in_use_bytes >> 20);
+        self.asked_at.lock().replace(now) != Some(now)
+    }
+
+    fn is_tight(&self) -> bool {
+        self.is_tight.load(Ordering::Relaxed)
     }
 
     /// The last index that may be purged. None: none may.
     pub(crate) fn purge_limit(&self) -> Option<u64> {
         let fallback = self.checkpoints.fallback()?.position.index;
+        if self.is_tight() {
+            return Some(fallback);
+        }
         let by_number = (self.applied)()?.checked_sub(self.entries);
         by_number.max(self.too_long(fallback)).map(|index| index.min(fallback))
     }
 
     /// The last index that is to be purged for the bytes behind it, however few entries they are.
-    fn purge_for_bytes(&self) -> Option<u64> {
+    pub(crate) fn purge_for_bytes(&self) -> Option<u64> {
         self.too_long(self.checkpoints.fallback()?.position.index)
     }
 
@@ -78,10 +114,11 @@ impl Retention {
         let sizes = self.log.segment_sizes();
         let is_before = |size: &SegmentSize| size.last_index.is_some_and(|last| last < fallback);
         let before = sizes.into_iter().filter(is_before);
+        let bytes_max = if self.is_tight() { 0 } else { self.bytes_max };
         let mut bytes = 0;
         let too_many = |size: &SegmentSize| {
             bytes += size.bytes;
-            bytes > self.bytes_max
+            bytes > bytes_max
         };
         before.rev().find(too_many)?.last_index
     }
@@ -101,9 +138,39 @@ pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
             Select2::First(()) => return,
             Select2::Second(()) => {}
         }
-        let Some(index) = shared.retention.purge_for_bytes() else { continue };
-        if shared.engine.trigger().purge_log(index).await.is_err() {
+        if !purge(&shared).await {
             return;
         }
+    }
+}
+
+/// Asks the engine to give up what has to go. False once it has stopped.
+async fn purge<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> bool {
+    match shared.retention.purge_for_bytes() {
+        Some(index) => shared.engine.trigger().purge_log(index).await.is_ok(),
+        None => true,
+    }
+}
+
+/// Gives back what a member can do without while its disk has so few bytes left; None: it has enough.
+///
+/// What is kept of the log for followers goes at once. The rest of it, and older checkpoints, go when there are newer
+/// checkpoints: so these are written, one whenever there is something new, as long as they find room. After a large
+/// deletion and a compaction they are short, whatever the log behind them weighs.
+pub(crate) async fn make_room<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    available_bytes: Option<u64>,
+) {
+    shared.retention.set_tight(available_bytes.is_some());
+    let Some(available_bytes) = available_bytes else { return };
+    purge(shared).await;
+    let written = shared.schedule.latest().map(|info| info.position);
+    let Some(applied) = shared.reader.applied().filter(|applied| Some(*applied) > written) else {
+        return;
+    };
+    let in_use_bytes = shared.reader.store().sizes().in_use_bytes;
+    if in_use_bytes < available_bytes / 2 && shared.retention.is_worth_asking(applied, in_use_bytes)
+    {
+        shared.applier.want_checkpoint();
     }
 }

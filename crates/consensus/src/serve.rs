@@ -15,6 +15,7 @@ use tokio::task::coop::unconstrained;
 use crate::codec::{self, CodecError};
 use crate::install::serve_snapshots;
 use crate::leases;
+use crate::reconfigure;
 use crate::room;
 use crate::runtime::{Runtime, spawn};
 use crate::shared::Shared;
@@ -38,10 +39,11 @@ pub(crate) async fn serve<R: Runtime, T: Transport>(
     let serving = async {
         match lane {
             // Closed without an answer: the other side tries again.
-            Lane::Append | Lane::Snapshot if !shared.takes_part() => {}
+            Lane::Append | Lane::Snapshot if !shared.takes_part() || shared.has_removed(from) => {}
             Lane::Append => serve_appends(&shared, from, tx, rx).await,
             Lane::Control | Lane::Forward => serve_questions(&shared, from, tx, rx).await,
             Lane::Snapshot => serve_snapshots(&shared, from, tx, rx).await,
+            Lane::Hash => {}
         }
     };
     R::select2(Box::pin(shared.stop.stopped()), Box::pin(serving)).await;
@@ -160,7 +162,7 @@ async fn serve_questions<R: Runtime, T: Transport>(
             let Ok(permit) = under_way.clone().acquire_owned().await else { return };
             let (shared, answers) = (shared.clone(), answers_tx.clone());
             spawn::<R>(async move {
-                let answer = answer(&shared, question).await;
+                let answer = answer(&shared, from, question).await;
                 // A connection that is gone needs no answer.
                 drop(answers.send(answer.map(|body| (id, body))).await);
                 drop(permit);
@@ -180,9 +182,13 @@ async fn serve_questions<R: Runtime, T: Transport>(
 
 async fn answer<R: Runtime, T: Transport>(
     shared: &Arc<Shared<R, T>>,
+    from: MemberId,
     question: Body,
 ) -> Option<Body> {
     match question {
+        Body::ProbeRequest(request) => Some(Body::ProbeReply(answer_probe(shared, &request))),
+        // It is told why when it connects again.
+        _ if shared.has_removed(from) => None,
         Body::VoteRequest(_) | Body::AppendRequest(_) | Body::TransferRequest(_)
             if !shared.takes_part() =>
         {
@@ -209,7 +215,9 @@ async fn answer<R: Runtime, T: Transport>(
         Body::LeaseRequest(request) => {
             Some(Body::LeaseReply(leases::answer_follower(shared, &request).await))
         }
-        Body::ProbeRequest(request) => Some(Body::ProbeReply(answer_probe(shared, &request))),
+        Body::AdminRequest(request) => {
+            Some(Body::AdminReply(reconfigure::answer_follower(shared, request).await))
+        }
         _ => None,
     }
 }
@@ -276,7 +284,7 @@ fn answer_probe<R: Runtime, T: Transport>(
     let announced = members.iter().any(|member| member.id == id && !member.client_urls.is_empty());
     peer::ProbeReply {
         has_log: announced || has_acknowledged(shared, id),
-        removed: shared.reader.removed().contains(&id),
+        removed: shared.has_removed(id),
         begun: shared.has_log(),
     }
 }

@@ -32,10 +32,16 @@ pub struct Settings {
     pub initial_members: Vec<InitialMember>,
     /// Whether a member with an empty log may help to begin a new cluster; otherwise it waits for a leader to call.
     pub initialise: bool,
+    /// Whether this member is to go on without the others, who are removed. What its log holds stays.
+    pub force_new_cluster: bool,
     /// How often a leader tells the others that it leads.
     pub heartbeat_interval: Duration,
     /// How long a follower waits for a leader before it asks for votes.
     pub election_timeout: Duration,
+    /// Whether a member asks whether it could win an election before it begins one.
+    pub pre_vote: bool,
+    /// Whether a leader gives learners that have caught up a vote.
+    pub auto_promote: bool,
     /// How many entries before the newest checkpoint stay in the log for followers that lag.
     pub catchup_entries: u64,
     /// How many bytes of them stay at most, counted back from the last checkpoint but one. What lies behind that stays in
@@ -49,6 +55,8 @@ pub struct Settings {
     /// How often a leader notes in the log what remains of a lease that is not kept alive, so that its next leader need not
     /// give it all its time again; never, if it is zero.
     pub lease_checkpoint_interval: Duration,
+    /// How long an entry is at least that is compressed on its way to a follower. None: none is.
+    pub append_compression_bytes: Option<usize>,
     /// What may wait between being accepted and being applied.
     pub limits: Limits,
 }
@@ -61,13 +69,17 @@ impl Settings {
             cluster,
             initial_members,
             initialise: true,
+            force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
+            pre_vote: true,
+            auto_promote: false,
             catchup_entries: 5_000,
             catchup_bytes: CATCHUP_BYTES,
             checkpoint_bytes: 256 * 1024 * 1024,
             step_time_max: STEP_TIME_MAX,
             lease_checkpoint_interval: LEASE_CHECKPOINT_INTERVAL,
+            append_compression_bytes: None,
             limits: Limits::default(),
         }
     }

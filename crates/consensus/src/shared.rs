@@ -4,20 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kvorum_machine::MachineReader;
+use kvorum_machine::{Defragmenter, MachineReader};
 use kvorum_types::{Incarnation, MemberId};
 use kvorum_wal::Log;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Raft, ServerState};
 use tokio::sync::RwLock;
 
+use crate::applier::ApplierHandle;
+use crate::backup::Backups;
 use crate::checkpoints::{Schedule, Transfers};
+use crate::configure::Configure;
 use crate::errors::FatalError;
 use crate::leadership::LeadershipBoard;
 use crate::leases::{Keeper, Questions};
 use crate::peers::Peers;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
+use crate::removal::Mark;
 use crate::retention::Retention;
 use crate::runtime::Runtime;
 use crate::settings::Settings;
@@ -41,6 +45,7 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) engine: Engine<R>,
     pub(crate) log: Log,
     pub(crate) reader: MachineReader,
+    pub(crate) defragmenter: Defragmenter,
     pub(crate) peers: Arc<Peers<T>>,
     pub(crate) proposals: Arc<Proposals>,
     pub(crate) reads: Arc<Reads>,
@@ -48,9 +53,13 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) lease_questions: Arc<Questions>,
     pub(crate) voters: Arc<Voters>,
     pub(crate) leadership: Arc<LeadershipBoard>,
+    pub(crate) applier: ApplierHandle,
     pub(crate) schedule: Arc<Schedule>,
     pub(crate) retention: Retention,
     pub(crate) transfers: Transfers,
+    pub(crate) backups: Backups,
+    pub(crate) configure: Configure,
+    pub(crate) mark: Mark,
     pub(crate) stop: Arc<Stop>,
     pub(crate) watchdog: Watchdog,
     /// Held shared by every append that is on its way into the engine, and alone by a snapshot that is installed: see

@@ -12,6 +12,7 @@ use openraft::async_runtime::Select2;
 
 use crate::checkpoints::Transfers;
 use crate::codec;
+use crate::compression;
 use crate::runtime::Runtime;
 use crate::snapshot_send::{CHUNK_BYTES, receive};
 use crate::transport::{PipeRx, PipeTx};
@@ -95,10 +96,18 @@ fn expect_chunk(body: Body, next_number: u64, bytes: u64) -> io::Result<peer::Sn
     if chunk.number != next_number {
         return Err(invalid("a chunk out of turn"));
     }
+    let chunk_bytes = match chunk.raw_bytes as usize {
+        0 => chunk.bytes.len(),
+        raw_bytes => raw_bytes,
+    };
     let before = next_number * CHUNK_BYTES as u64;
-    let is_whole = chunk.bytes.len() == CHUNK_BYTES;
-    let after = before + chunk.bytes.len() as u64;
-    if chunk.last != (after == bytes) || (!chunk.last && !is_whole) || after > bytes {
+    let is_whole = chunk_bytes == CHUNK_BYTES;
+    let after = before + chunk_bytes as u64;
+    if chunk.last != (after == bytes)
+        || (!chunk.last && !is_whole)
+        || after > bytes
+        || chunk_bytes > CHUNK_BYTES
+    {
         return Err(invalid("a chunk of the wrong length"));
     }
     if crc32c::crc32c(&chunk.bytes) != chunk.crc32c {
@@ -112,8 +121,15 @@ async fn write(
     chunk: peer::SnapshotChunk,
     transfers: &Transfers,
 ) -> io::Result<Begun> {
-    let write = move || begun.receiver.write(&chunk.bytes).map(|()| begun);
-    transfers.run(write).await?.map_err(io::Error::other)
+    let write = move || {
+        let bytes = match chunk.raw_bytes as usize {
+            0 => chunk.bytes,
+            raw_bytes => compression::decompress(&chunk.bytes, raw_bytes)?,
+        };
+        begun.receiver.write(&bytes).map_err(io::Error::other)?;
+        Ok(begun)
+    };
+    transfers.run(write).await?
 }
 
 async fn finish(begun: Begun, transfers: &Transfers) -> io::Result<Checkpoint> {

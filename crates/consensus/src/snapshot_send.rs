@@ -14,8 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use kvorum_machine::{CheckpointInfo, CheckpointReader};
+use kvorum_machine::{CheckpointError, CheckpointInfo, CheckpointReader};
 use kvorum_proto::peer;
 use kvorum_proto::peer::message::Body;
 use openraft::storage::Snapshot;
@@ -23,6 +22,7 @@ use openraft::vote::leader_id_std::CommittedLeaderId;
 
 use crate::checkpoints::{SnapshotData, Transfers};
 use crate::codec;
+use crate::compression;
 use crate::runtime::Runtime;
 use crate::transport::{PipeRx, PipeTx, Transport};
 use crate::types::{Node, Vote};
@@ -76,10 +76,26 @@ impl Source {
         opened.map(Arc::new).map_err(io::Error::other)
     }
 
-    async fn read(&self, reader: &Arc<CheckpointReader>, number: u64) -> io::Result<Bytes> {
+    /// A chunk, compressed where that makes it shorter.
+    async fn read(
+        &self,
+        reader: &Arc<CheckpointReader>,
+        number: u64,
+    ) -> io::Result<peer::SnapshotChunk> {
         let reader = reader.clone();
-        let read = move || reader.read_at(number * CHUNK_BYTES as u64, CHUNK_BYTES);
-        self.transfers.run(read).await?.map_err(io::Error::other)
+        let read = move || {
+            let raw = reader.read_at(number * CHUNK_BYTES as u64, CHUNK_BYTES)?;
+            Ok::<_, CheckpointError>((raw.len(), compression::compress(&raw).ok_or(raw)))
+        };
+        let (raw_bytes, bytes) = self.transfers.run(read).await?.map_err(io::Error::other)?;
+        let (bytes, raw_bytes) = match bytes {
+            Ok(compressed) => (compressed, raw_bytes),
+            Err(raw) => (raw, 0),
+        };
+        self.transfers.sent.add(raw_bytes.max(bytes.len()), bytes.len());
+        let crc32c = crc32c::crc32c(&bytes);
+        let raw_bytes = u32::try_from(raw_bytes).unwrap_or(u32::MAX);
+        Ok(peer::SnapshotChunk { number, crc32c, bytes, last: false, raw_bytes })
     }
 }
 
@@ -118,14 +134,9 @@ async fn transfer<R: Runtime, T: Transport>(
     let mut number = ack.next_number;
     while !ack.installed {
         if number < chunk_count && number < ack.next_number.saturating_add(CHUNKS_AHEAD_MAX) {
-            let bytes = source.read(&reader, number).await?;
-            let chunk = Body::SnapshotChunk(peer::SnapshotChunk {
-                number,
-                crc32c: crc32c::crc32c(&bytes),
-                bytes,
-                last: number + 1 == chunk_count,
-            });
-            tx.send(&[codec::encode(0, chunk)]).await?;
+            let mut chunk = source.read(&reader, number).await?;
+            chunk.last = number + 1 == chunk_count;
+            tx.send(&[codec::encode(0, Body::SnapshotChunk(chunk))]).await?;
             number += 1;
         } else {
             ack = receive_ack::<R>(&mut rx).await?;

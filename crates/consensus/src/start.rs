@@ -23,9 +23,12 @@ use openraft::{Config, Raft, SnapshotPolicy};
 
 use crate::addresses::Addresses;
 use crate::applier::{Applier, ApplierHandle, CheckpointPolicy};
+use crate::backup::Backups;
 use crate::checkpoints::{self, Checkpointer, Schedule, Transfers};
 use crate::clock::Clock;
+use crate::configure::Configure;
 use crate::errors::{FatalError, StartError};
+use crate::forced;
 use crate::leadership::LeadershipBoard;
 use crate::leases::{Keeper, Questions};
 use crate::log::{AppliedIndex, LogStore, PurgeLimit};
@@ -34,6 +37,7 @@ use crate::peers::Peers;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::rebuild;
+use crate::removal::{self, Mark};
 use crate::replay;
 use crate::retention::{self, Retention};
 use crate::runtime::{Runtime, spawn};
@@ -45,7 +49,7 @@ use crate::tasks;
 use crate::transport::Transport;
 use crate::voters::Voters;
 use crate::watchdog::{OnHang, Watchdog};
-use crate::work::Work;
+use crate::work::{LOG_WRITER, StoreRoom, Work};
 use crate::worker::{Bell, Step, Worker, Workers};
 
 /// Every worker's bell.
@@ -118,6 +122,7 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     start: Start<T>,
 ) -> Result<Started<R, T>, StartError> {
     check(&start.settings)?;
+    Mark::new(start.disk.clone(), &start.data_dir).check()?;
     let stop = Arc::new(Stop::new());
     let bells = Bells::default();
     let Start { settings, wal, pool, transport, .. } = &start;
@@ -139,15 +144,20 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     let machine::Opened { mut machine, maintainer, checkpoints, .. } = opened;
     replay::leases(&mut machine, &log, &mut workshop).await?;
     replay::committed(&mut machine, &checkpoints, &log, &mut workshop).await?;
+    removal::check_state(&machine, settings.id)?;
+    if settings.force_new_cluster {
+        forced::alone(settings, &machine, &log, &mut workshop).await?;
+    }
     checkpoints::make_good(&machine, &checkpoints, log.purged())
         .map_err(|error| StartError::Fatal(FatalError::Checkpoint(Arc::new(error))))?;
+    let room = StoreRoom::new(start.disk.clone(), &start.data_dir, wal.segment_bytes);
     let (checkpointer, schedule, transfers) =
-        checkpoints::new(checkpoints, bells.checkpointer.clone(), stop.clone());
+        checkpoints::new(checkpoints, room.left_bytes(), bells.checkpointer.clone(), stop.clone());
     workshop.checkpointer = Some(checkpointer);
 
     let parts = Parts { stop, bells, log, incarnation, schedule, transfers };
     let member =
-        Assembly::new::<R>(settings, (pool.clone(), start.clock.clone()), &parts, &machine);
+        Assembly::new::<R>(settings, (pool.clone(), start.clock.clone()), room, &parts, &machine);
     let engine = build_engine::<R, T>(&start, &parts, &member, &machine, &mut workshop).await?;
     let shared = member.share(start, &parts, engine);
     let workers = hand_out(&shared, &parts, workshop, machine, maintainer, &member);
@@ -226,14 +236,17 @@ struct Assembly {
     lease_questions: Arc<Questions>,
     applier: ApplierHandle,
     reader: machine::MachineReader,
+    defragmenter: machine::Defragmenter,
     addresses: Arc<Addresses>,
     retention: Retention,
+    store_room: StoreRoom,
 }
 
 impl Assembly {
     fn new<R: Runtime>(
         settings: &Settings,
         (pool, clock): (kvorum_pool::BufferPool, Option<Clock>),
+        store_room: StoreRoom,
         parts: &Parts,
         machine: &Machine,
     ) -> Assembly {
@@ -266,9 +279,11 @@ impl Assembly {
             lease_questions: Arc::new(Questions::new(clock.clone())),
             clock,
             applier: ApplierHandle::new(parts.bells.applier.clone()),
+            defragmenter: machine.defragmenter(),
             addresses: Arc::new(Addresses::new(Some(reader.clone()), told(settings))),
             reader,
             retention,
+            store_room,
         };
         let (proposals, reads) = (assembly.proposals.clone(), assembly.reads.clone());
         let lease_questions = assembly.lease_questions.clone();
@@ -296,6 +311,7 @@ impl Assembly {
             engine,
             log: parts.log.clone(),
             reader: self.reader.clone(),
+            defragmenter: self.defragmenter.clone(),
             peers,
             proposals: self.proposals.clone(),
             reads: self.reads.clone(),
@@ -303,9 +319,13 @@ impl Assembly {
             lease_questions: self.lease_questions.clone(),
             voters: self.voters.clone(),
             leadership: Arc::new(LeadershipBoard::new(self.clock.clone())),
+            applier: self.applier.clone(),
             schedule: parts.schedule.clone(),
             retention: self.retention.clone(),
             transfers: parts.transfers.clone(),
+            backups: Backups::new(self.applier.clone(), parts.transfers.clone()),
+            configure: Configure::default(),
+            mark: Mark::new(start.disk.clone(), &start.data_dir),
             stop: parts.stop.clone(),
             watchdog: Watchdog::new(self.clock.clone()),
             feed: Arc::default(),
@@ -343,6 +363,7 @@ async fn build_engine<R: Runtime, T: Transport>(
         peers: peers.clone(),
         transfers: parts.transfers.clone(),
         silence_max: settings.election_timeout,
+        compress_bytes_min: settings.append_compression_bytes,
     };
     let (log, voters) = (parts.log.clone(), assembly.voters.clone());
     let (applied, retention) = (applied_index(&assembly.reader), assembly.retention.clone());
@@ -374,7 +395,7 @@ fn config(settings: &Settings) -> Config {
         // A follower lets a promise of `election_timeout_max` run out, then waits for a random time between the two.
         election_timeout_min: election / 2,
         election_timeout_max: election,
-        enable_pre_vote: Some(true),
+        enable_pre_vote: Some(settings.pre_vote),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(2 * election + heartbeat),
         // Ours go by progress; the engine's would end a transfer however well it goes.
@@ -439,10 +460,19 @@ fn hand_out<R: Runtime, T: Transport>(
     };
     let (report, stop) = (OnHang::Report, OnHang::Stop);
     let mut all = vec![
-        worker("kv-wal-write", &bells.writer, report, workers.writer(writer)),
+        worker(LOG_WRITER, &bells.writer, report, workers.writer(writer)),
         worker("kv-wal-read", &bells.reader, report, workers.reader(reader)),
         worker("kv-apply", &bells.applier, report, workers.applier(applier)),
-        worker("kv-store", &bells.maintainer, stop, workers.maintainer(maintainer)),
+        worker(
+            "kv-store",
+            &bells.maintainer,
+            stop,
+            workers.maintainer(
+                maintainer,
+                shared.defragmenter.clone(),
+                assembly.store_room.clone(),
+            ),
+        ),
         worker("kv-lease", &bells.keeper, report, workers.keeper(assembly.keeper.clone())),
     ];
     all.extend(checkpointer.map(|checkpointer| {

@@ -49,7 +49,7 @@ use crate::types::{
     Entry, LogId, Node, SnapshotMeta, StoredMembership, TypeConfig, Vote, log_id, position,
 };
 use crate::voters::Voters;
-use crate::work::Work;
+use crate::work::{StoreRoom, Work};
 use crate::worker::{Bell, Step, Worker};
 
 type Types = TypeConfig<Sleepless>;
@@ -132,6 +132,7 @@ impl Bench {
         let options = kvorum_wal::Options { segment_bytes: 256 << 10, ..Default::default() };
         let Wal { log, writer, reader, .. } =
             kvorum_wal::open(disk.clone(), Path::new(WAL_DIR), CLUSTER, ME, options).unwrap();
+        let room = StoreRoom::new(disk.clone(), Path::new(DIR), 0);
         let opened = kvorum_machine::open(
             disk,
             Path::new(DIR),
@@ -151,11 +152,12 @@ impl Bench {
         log.set_wakes(ring(&for_writer), ring(&for_reader));
         machine.set_wake(ring(&for_store));
         let (checkpointer, schedule, _) =
-            checkpoints::new(checkpoints.clone(), for_checkpoints.clone(), stop.clone());
+            checkpoints::new(checkpoints.clone(), 0, for_checkpoints.clone(), stop.clone());
 
         let clock = Arc::new(Clock::start::<Sleepless>());
         let voters = Arc::new(Voters::new(ME));
         let handle = ApplierHandle::new(for_applier.clone());
+        let defragmenter = machine.defragmenter();
         let incarnation = kvorum_types::Incarnation(1);
         let pool = BufferPool::new(1 << 20);
         let proposals =
@@ -176,7 +178,7 @@ impl Bench {
             spawn("writer", &for_writer, work.writer(writer)),
             spawn("reader", &for_reader, work.reader(reader)),
             spawn("applier", &for_applier, work.applier(applier)),
-            spawn("store", &for_store, work.maintainer(maintainer)),
+            spawn("store", &for_store, work.maintainer(maintainer, defragmenter, room)),
             spawn("checkpoints", &for_checkpoints, work.checkpointer(checkpointer)),
         ];
         let limit = applied.clone();

@@ -8,7 +8,7 @@ use openraft::async_runtime::Select2;
 use crate::runtime::{Runtime, spawn};
 use crate::shared::Shared;
 use crate::transport::Transport;
-use crate::{bootstrap, leadership, leases, proposer, rounds};
+use crate::{bootstrap, configure, leadership, leases, proposer, removal, rounds, stalled};
 
 /// How often it is looked who has waited too long, and which worker does not come back.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
@@ -20,6 +20,9 @@ pub(crate) fn spawn_all<R: Runtime, T: Transport>(shared: &Arc<Shared<R, T>>) {
     spawn::<R>(rounds::run(shared.clone()));
     spawn::<R>(leases::run_asking(shared.clone()));
     spawn::<R>(leases::run_jobs(shared.clone()));
+    spawn::<R>(configure::run(shared.clone()));
+    spawn::<R>(removal::run(shared.clone()));
+    spawn::<R>(stalled::run(shared.clone()));
     spawn::<R>(sweep(shared.clone()));
     spawn::<R>(purge(shared.clone()));
     spawn::<R>(end_after_doubt(shared.clone()));

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use kvorum_types::MemberId;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft_rt::Instant;
 
 use crate::errors::TransferError;
+use crate::progress;
 use crate::runtime::Runtime;
 use crate::shared::Shared;
 use crate::transport::Transport;
 
-/// How many entries a member may be behind and still be handed the leadership: it waits for them, and nobody can write
-/// meanwhile.
-const BEHIND_MAX: u64 = 64;
 /// How often it is looked whether another member leads.
 const INTERVAL: Duration = Duration::from_millis(5);
 
@@ -48,7 +45,7 @@ pub(crate) async fn transfer<R: Runtime, T: Transport>(
     Err(TransferError::Timeout)
 }
 
-async fn hand_to<R: Runtime, T: Transport>(
+pub(crate) async fn hand_to<R: Runtime, T: Transport>(
     shared: &Shared<R, T>,
     to: MemberId,
 ) -> Result<(), TransferError> {
@@ -58,23 +55,17 @@ async fn hand_to<R: Runtime, T: Transport>(
 }
 
 /// Voters that can take over, the one with the most of the log first.
-fn candidates<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Vec<MemberId> {
-    let metrics = shared.engine.metrics();
-    let metrics = metrics.borrow_watched();
-    let last = metrics.last_log_index.unwrap_or(0);
-    let (Some(matched), Some(heard)) = (&metrics.replication, &metrics.heartbeat) else {
-        return Vec::new();
-    };
-    let is_heard = |id: &u64| {
-        let at = heard.get(id).and_then(Option::as_ref);
-        at.is_some_and(|at| at.elapsed() < shared.settings.election_timeout)
-    };
-    let mut candidates = metrics
-        .membership_config
+pub(crate) fn candidates<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Vec<MemberId> {
+    let server = shared.engine.server_metrics();
+    let membership = server.borrow_watched().membership_config.clone();
+    let removed = shared.reader.removed();
+    // It waits for the entries it lacks, and nobody can write meanwhile.
+    let mut candidates = membership
         .voter_ids()
-        .filter(|id| *id != shared.settings.id.0 && is_heard(id))
-        .filter_map(|id| Some((matched.get(&id)?.as_ref()?.index, MemberId(id))))
-        .filter(|(index, _)| index + BEHIND_MAX >= last)
+        .map(MemberId)
+        .filter(|id| !shared.is_me(*id) && !removed.contains(id))
+        .filter(|id| progress::keeps_up(shared, *id))
+        .filter_map(|id| Some((progress::matched(shared, id)?.0, id)))
         .collect::<Vec<_>>();
     candidates.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
     candidates.into_iter().map(|(_, id)| id).collect()

@@ -26,6 +26,8 @@ pub enum Lane {
     Forward,
     /// Snapshots: large and patient.
     Snapshot,
+    /// Questions about the hash of history, which are answered outside of this crate.
+    Hash,
 }
 
 /// Makes pipes to other members.

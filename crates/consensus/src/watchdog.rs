@@ -6,7 +6,7 @@
 //! | worker | a hang | why |
 //! |---|---|---|
 //! | the store's | stops the member | sled is known to deadlock, for good; a start rebuilds what it held |
-//! | the log's writer | is reported | a leader without its own disk commits by its followers' disks, and a member alone has nobody who could do better. When the disk comes back, nothing is lost |
+//! | the log's writer | is reported | when the disk comes back, nothing is lost. A leader gives up the lead long before (`stalled`); a member alone has nobody who could do better |
 //! | the applier | is reported | one entry may delete millions of keys, and a snapshot may be as long as the disk: who is stopped in the middle begins anew, and stops again |
 //! | the log's reader, checkpoints, leases | is reported | others wait longer, and what they wait for has limits of its own |
 //!
@@ -51,6 +51,11 @@ impl StepTimer {
         self.began.store(0, Ordering::Relaxed);
     }
 
+    /// How long the step that is under way has taken so far.
+    pub(crate) fn time_in_step(&self) -> Option<Duration> {
+        Some(self.clock.now().saturating_sub(self.began()?))
+    }
+
     /// When the step that is under way began.
     fn began(&self) -> Option<Duration> {
         self.began.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_micros)
@@ -89,6 +94,12 @@ impl Watchdog {
         let watched = Watched { worker, timer: timer.clone(), on_hang, late: None };
         self.watched.lock().push(watched);
         timer
+    }
+
+    /// How long the step has taken so far that the worker of this name is at.
+    pub(crate) fn time_in_step(&self, worker: &str) -> Option<Duration> {
+        let watched = self.watched.lock();
+        watched.iter().find(|watched| watched.worker == worker)?.timer.time_in_step()
     }
 
     /// Looks at every worker: reports those whose step takes longer than `time_max`, and gives the error for which the

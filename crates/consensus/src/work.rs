@@ -1,8 +1,11 @@
 //! The workers' steps.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kvorum_disk::Disk;
+use kvorum_machine::Defragmenter;
 use kvorum_mvcc::Maintainer;
 use kvorum_wal::{Log, Reader, Writer};
 
@@ -14,10 +17,40 @@ use crate::leases::Keeper;
 use crate::stop::Stop;
 use crate::worker::Step;
 
+/// The name of the worker that makes the log durable.
+pub(crate) const LOG_WRITER: &str = "kv-wal-write";
 /// How soon the log's workers are stepped again while the disk has no room.
 const FULL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the store is looked after when nothing calls for it: views grow old.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A store is not written while the disk has less left than this part of a segment of the log: it could break, where now
+/// it waits.
+const STORE_RESERVE_PART: u64 = 2;
+
+/// Whether there is room for what the store writes.
+#[derive(Clone)]
+pub(crate) struct StoreRoom {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    reserve_bytes: u64,
+}
+
+impl StoreRoom {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, segment_bytes: u64) -> StoreRoom {
+        StoreRoom { disk, dir: dir.to_owned(), reserve_bytes: segment_bytes / STORE_RESERVE_PART }
+    }
+
+    /// What everybody else leaves to the store.
+    pub(crate) fn left_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
+    /// A disk that does not say how full it is counts as one with room.
+    fn is_there(&self) -> bool {
+        self.disk.available_bytes(&self.dir).map_or(true, |bytes| bytes >= self.reserve_bytes)
+    }
+}
 
 type BoxStep = Box<dyn FnMut() -> Step + Send>;
 
@@ -74,21 +107,33 @@ impl Work {
         Box::new(move || applier.step())
     }
 
-    pub(crate) fn maintainer(&self, mut maintainer: Maintainer) -> BoxStep {
+    pub(crate) fn maintainer(
+        &self,
+        mut maintainer: Maintainer,
+        defragmenter: Defragmenter,
+        room: StoreRoom,
+    ) -> BoxStep {
         let clock = self.clock.clone();
         let (stop, log) = (self.stop.clone(), self.log.clone());
         Box::new(move || {
             if stop.are_workers_stopped() {
-                // A member that stopped for doubt leaves its store as it is.
+                // A member that stopped for doubt leaves its store as it is, and so does one whose disk is full.
                 if stop.fatal().is_none()
+                    && room.is_there()
                     && let Err(error) = maintainer.flush_all(log.durable_index())
                 {
                     stop.fail(FatalError::Store(Arc::new(error)));
                 }
                 return Step::Stopped;
             }
+            if !room.is_there() {
+                return Step::Wait(Some(FULL_INTERVAL));
+            }
             match maintainer.step(log.durable_index(), clock.now()) {
-                Ok(maintained) if maintained.idle => Step::Wait(Some(STORE_INTERVAL)),
+                Ok(maintained) if maintained.idle => {
+                    defragmenter.remove_unused();
+                    Step::Wait(Some(maintained.rests.unwrap_or(STORE_INTERVAL).min(STORE_INTERVAL)))
+                }
                 Ok(_) => Step::Again,
                 Err(error) => {
                     stop.fail(FatalError::Store(Arc::new(error)));

@@ -35,6 +35,9 @@ pub trait Disk: Send + Sync + 'static {
     /// How many more bytes the disk that holds `dir` would take.
     fn available_bytes(&self, dir: &Path) -> io::Result<u64>;
 
+    /// How many bytes the disk that holds `dir` has in all.
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64>;
+
     /// Takes the lock of this name, making its file where it is missing. It excludes other processes and other callers
     /// in this one, until it is dropped or its process ends.
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockError>;

@@ -123,6 +123,11 @@ impl Disk for RealDisk {
         Ok(numbers.f_bavail.saturating_mul(numbers.f_frsize))
     }
 
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let numbers = rustix::fs::statvfs(dir)?;
+        Ok(numbers.f_blocks.saturating_mul(numbers.f_frsize))
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockError> {
         let failed = |source| LockError::Io { path: path.to_owned(), source };
         let mut options = OpenOptions::new();

@@ -8,7 +8,10 @@
 use bytes::Bytes;
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::Store;
-use kvorum_proto::entry::{Batch, Command, CommandKind, Entry, MemberAttributes};
+use kvorum_proto::entry::{
+    Batch, Command, CommandKind, Downgrade, Entry, MemberAdd, MemberAttributes, MemberPromote,
+    MemberRemove, MemberUpdate,
+};
 use kvorum_proto::wire::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantResponse, LeaseRevokeResponse, PutRequest,
     TxnRequest,
@@ -17,7 +20,7 @@ use kvorum_types::{Incarnation, KeyRange, MemberId, Position};
 use prost::Message;
 
 use crate::fatal::FatalError;
-use crate::leases::{Attachments, Leases, is_lease_command};
+use crate::leases::{Attachments, Leases};
 use crate::outcome::{BatchOutcome, CommandError, Outcome, Reply};
 use crate::range::{self, RangeError};
 use crate::state::State;
@@ -136,12 +139,21 @@ fn apply_command(
 ) -> Result<Result<Option<Reply>, CommandError>, FatalError> {
     let kind = CommandKind::try_from(command.kind).unwrap_or_default();
     let request = command.request;
+    if let Err(Failure::Command(error)) = target.state.alarms.check(kind, &request) {
+        return Ok(Err(error));
+    }
     let applied = match kind {
         CommandKind::Put => apply_put(target, request, answers),
         CommandKind::DeleteRange => apply_delete_range(target, request, answers),
         CommandKind::Txn => apply_txn(target, request, answers),
         CommandKind::Compaction => apply_compaction(target.store, request),
-        CommandKind::MemberAttributes => apply_attributes(target.state, request),
+        CommandKind::MemberAttributes
+        | CommandKind::MemberAdd
+        | CommandKind::MemberRemove
+        | CommandKind::MemberUpdate
+        | CommandKind::MemberPromote => apply_to_members(target.state, kind, request),
+        CommandKind::Alarm => apply_alarm(target.state, request),
+        CommandKind::Downgrade => apply_downgrade(target.state, request),
         CommandKind::LeaseGrant
         | CommandKind::LeaseRevoke
         | CommandKind::LeaseExpire
@@ -246,12 +258,10 @@ pub(crate) fn replay_leases(
     check(&entry, position)?;
     for command in entry.batches.into_iter().flat_map(|batch| batch.commands) {
         let kind = CommandKind::try_from(command.kind).unwrap_or_default();
-        if is_lease_command(kind) {
-            match leases.execute(kind, command.request, position) {
-                // What the command came to was answered when it was applied.
-                Ok(_) | Err(Failure::Command(_)) => {}
-                Err(Failure::Fatal(error)) => return Err(error),
-            }
+        match leases.replay(kind, command.request, position) {
+            // What the command came to was answered when it was applied.
+            Ok(()) | Err(Failure::Command(_)) => {}
+            Err(Failure::Fatal(error)) => return Err(error),
         }
     }
     Ok(())
@@ -262,9 +272,38 @@ fn apply_compaction(store: &mut Store, request: Bytes) -> Result<Option<Reply>, 
     compaction::execute(store, &request).map(|response| Some(Reply::Compaction(response)))
 }
 
-fn apply_attributes(state: &mut State, request: Bytes) -> Result<Option<Reply>, Failure> {
-    let attributes = MemberAttributes::decode(request)?;
-    state.members.set_attributes(attributes)?;
+fn apply_to_members(
+    state: &mut State,
+    kind: CommandKind,
+    request: Bytes,
+) -> Result<Option<Reply>, Failure> {
+    let members = &mut state.members;
+    match kind {
+        CommandKind::MemberAttributes => {
+            members.set_attributes(MemberAttributes::decode(request)?)?;
+        }
+        CommandKind::MemberAdd => members.add(MemberAdd::decode(request)?)?,
+        CommandKind::MemberRemove => members.remove(MemberRemove::decode(request)?)?,
+        CommandKind::MemberUpdate => members.update(MemberUpdate::decode(request)?)?,
+        CommandKind::MemberPromote => members.promote(MemberPromote::decode(request)?)?,
+        other => panic!("{other:?} does not concern members"),
+    }
     state.touch();
-    Ok(Some(Reply::MemberAttributes))
+    Ok(Some(match kind {
+        CommandKind::MemberAttributes => Reply::MemberAttributes,
+        _ => Reply::MembersChanged,
+    }))
+}
+
+fn apply_alarm(state: &mut State, request: Bytes) -> Result<Option<Reply>, Failure> {
+    let alarms = state.alarms.execute(request)?;
+    state.touch();
+    Ok(Some(Reply::Alarm(alarms)))
+}
+
+fn apply_downgrade(state: &mut State, request: Bytes) -> Result<Option<Reply>, Failure> {
+    let Downgrade { enabled, target_version } = Downgrade::decode(request)?;
+    state.downgrade = enabled.then(|| target_version.into());
+    state.touch();
+    Ok(Some(Reply::Downgrade))
 }

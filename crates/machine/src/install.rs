@@ -9,7 +9,7 @@ use kvorum_mvcc::{Backend, Restore};
 
 use crate::checkpoint::{Checkpoint, Header, Scanner};
 use crate::fatal::FatalError;
-use crate::leases::Leases;
+use crate::leases::{Lacking, Leases};
 use crate::machine::{Machine, Published};
 use crate::state::State;
 use crate::stores::{StoreSetupError, Stores};
@@ -36,7 +36,7 @@ pub(crate) fn restore(
     let filled = fill(scanner, &header, backend.clone(), stores.options.clone());
     let filled = filled.and_then(|mut opened| {
         let attached = std::mem::take(&mut opened.leased);
-        let leases = Leases::new(table, 0..0, attached)
+        let leases = Leases::new(table, Lacking::default(), attached)
             .map_err(|lease| StoreSetupError::UnknownLease { lease })?;
         Ok((opened, leases))
     });
@@ -85,16 +85,17 @@ impl Machine {
         {
             return Err(FatalError::OutOfOrder { expected: applied.index + 1, found });
         }
-        let restored = restore(&mut self.stores, checkpoint.file(), checkpoint.path())?;
+        let mut stores = self.stores.lock();
+        let restored = restore(&mut stores, checkpoint.file(), checkpoint.path())?;
         let Restored { number, backend, opened, mut state, leases } = restored;
-        self.stores.switch_to(number, &backend)?;
+        stores.switch_to(number, &backend)?;
         drop(backend);
         self.store.adopt(opened);
         self.published = Published { position: state.applied, state: state.encode() };
         self.leases.replace(leases);
         self.reader.publish(&state, self.leases.view());
         self.state = state;
-        self.stores.remove_unused();
+        stores.remove_unused();
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Leases: their commands, what a transaction does to attachments, and who is told.
 //!
-//! The table of leases is made by commands that depend on nothing but the table. So it need not be stored with the keys:
+//! The table of leases is made by commands that depend on nothing but the table and the alarms. So it need not be stored with the keys:
 //! a start takes it from a checkpoint and applies the lease commands of the log again, up to where the store is. Which
 //! keys are attached, their own records say.
 
@@ -15,6 +15,7 @@ use kvorum_proto::wire::{LeaseGrantRequest, LeaseRevokeRequest};
 use kvorum_types::{LeaseId, Position};
 use prost::Message;
 
+use crate::alarm::Alarms;
 use crate::command::Failure;
 use crate::fatal::FatalError;
 use crate::outcome::CommandError;
@@ -40,6 +41,16 @@ struct Behind {
     entries: Range<u64>,
     /// What is attached once they are.
     attached: HashMap<Bytes, i64>,
+    /// The alarms that stood before the first of them.
+    alarms: Alarms,
+}
+
+/// The entries whose lease commands a table lacks.
+#[derive(Default)]
+pub(crate) struct Lacking {
+    pub(crate) entries: Range<u64>,
+    /// The alarms that stood before the first of them: while one does, leases are not granted.
+    pub(crate) alarms: Alarms,
 }
 
 /// What a lease command came to, as far as it concerns leases.
@@ -53,8 +64,8 @@ pub(crate) struct Executed {
     pub(crate) has_changed: bool,
 }
 
-/// Whether a command is one of those that change leases, and nothing else decides what they do.
-pub(crate) fn is_lease_command(kind: CommandKind) -> bool {
+/// Whether a command is one of those that change leases. Nothing but leases and alarms decides what they do.
+fn is_lease_command(kind: CommandKind) -> bool {
     match kind {
         CommandKind::LeaseGrant
         | CommandKind::LeaseRevoke
@@ -65,22 +76,29 @@ pub(crate) fn is_lease_command(kind: CommandKind) -> bool {
         | CommandKind::DeleteRange
         | CommandKind::Txn
         | CommandKind::Compaction
-        | CommandKind::MemberAttributes => false,
+        | CommandKind::MemberAttributes
+        | CommandKind::MemberAdd
+        | CommandKind::MemberRemove
+        | CommandKind::MemberUpdate
+        | CommandKind::MemberPromote
+        | CommandKind::Alarm
+        | CommandKind::Downgrade => false,
     }
 }
 
 impl Leases {
-    /// A table with its attachments, or one that lacks what `entries` hold.
+    /// A table with its attachments, or one that lacks something.
     pub(crate) fn new(
         table: Table,
-        entries: Range<u64>,
+        lacking: Lacking,
         attached: HashMap<Bytes, i64>,
     ) -> Result<Leases, LeaseId> {
         let mut leases = Leases { table, ..Leases::default() };
+        let Lacking { entries, alarms } = lacking;
         if entries.is_empty() {
             leases.attach_all(attached)?;
         } else {
-            leases.behind = Some(Behind { entries, attached });
+            leases.behind = Some(Behind { entries, attached, alarms });
         }
         Ok(leases)
     }
@@ -118,6 +136,24 @@ impl Leases {
     /// The entries whose lease commands are to be applied to the table before anything else is applied.
     pub(crate) fn behind(&self) -> Option<Range<u64>> {
         self.behind.as_ref().map(|behind| behind.entries.clone())
+    }
+
+    /// Executes one of those entries' commands, if it has to do with leases.
+    pub(crate) fn replay(
+        &mut self,
+        kind: CommandKind,
+        request: Bytes,
+        position: Position,
+    ) -> Result<(), Failure> {
+        let Some(behind) = &mut self.behind else { return Ok(()) };
+        if kind == CommandKind::Alarm {
+            return behind.alarms.execute(request).map(drop);
+        }
+        if !is_lease_command(kind) {
+            return Ok(());
+        }
+        behind.alarms.check(kind, &request)?;
+        self.execute(kind, request, position).map(drop)
     }
 
     /// One of them has been. True if it was the last.

@@ -9,6 +9,7 @@
 //! ```text
 //! entry -> command -> put, delete_range, txn, compaction, member -> mvcc write transaction -> outcome
 //!                     leases: granted, attached, revoked; the same from a checkpoint and the log
+//!                     alarm: what is refused while one stands
 //! machine       order, outcomes for own batches, publish, pin
 //! validate      what etcd refuses before anything is read or proposed
 //! range, stream, txn::read_only
@@ -17,10 +18,12 @@
 //! open, install which state is trusted, and how a store is rebuilt
 //! ```
 
+mod alarm;
 pub mod checkpoint;
 mod command;
 mod compaction;
 mod compare;
+mod defragment;
 mod delete_range;
 mod fatal;
 mod install;
@@ -40,11 +43,14 @@ pub mod stream;
 pub mod txn;
 pub mod validate;
 
+pub use alarm::{Alarm, AlarmKind};
 pub use checkpoint::{
-    Checkpoint, CheckpointError, CheckpointInfo, CheckpointReader, CheckpointReceiver,
-    CheckpointWriter, Checkpoints, Progress,
+    Backup, BackupCheck, BackupError, BackupFile, BackupSummary, BackupWriter, Checkpoint,
+    CheckpointError, CheckpointInfo, CheckpointReader, CheckpointReceiver, CheckpointWriter,
+    Checkpoints, Founding, Progress, RESTORED_AT,
 };
 pub use command::{BATCH_FORMAT_VERSION, COMMAND_FORMAT_VERSION};
+pub use defragment::{DefragmentError, Defragmenter};
 pub use fatal::FatalError;
 pub use layout::Layout;
 pub use leases::LeaseListener;

@@ -1,13 +1,16 @@
 //! The machine itself: entries in, outcomes out.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kvorum_lease::LeaseView;
 use kvorum_mvcc::{Store, View, Wake};
 use kvorum_types::{Incarnation, MemberId, Position};
+use parking_lot::Mutex;
 
 use crate::command::{self, Target};
+use crate::defragment::Defragmenter;
 use crate::fatal::FatalError;
 use crate::leases::{LeaseListener, Leases};
 use crate::member::MemberSeed;
@@ -24,7 +27,8 @@ use crate::stores::Stores;
 /// - After an error nothing more is applied or published.
 pub struct Machine {
     pub(crate) store: Store,
-    pub(crate) stores: Stores,
+    pub(crate) stores: Arc<Mutex<Stores>>,
+    defragmenter: Defragmenter,
     pub(crate) state: State,
     pub(crate) leases: Leases,
     pub(crate) published: Published,
@@ -44,7 +48,7 @@ pub enum Payload {
     Membership {
         /// The membership in the consensus engine's own encoding, to be given back by [`Machine::membership`].
         encoded: Bytes,
-        /// Every member of it.
+        /// Every member of it. They count for a cluster that has none yet: later ones come and go by commands.
         members: Vec<MemberSeed>,
     },
 }
@@ -76,7 +80,9 @@ impl Machine {
     pub(crate) fn new(store: Store, stores: Stores, mut state: State, leases: Leases) -> Machine {
         let published = Published { position: state.applied, state: state.encode() };
         let reader = MachineReader::new(store.reader(), &state, leases.view());
-        Machine { store, stores, state, leases, published, reader, stopped: false }
+        let stores = Arc::new(Mutex::new(stores));
+        let defragmenter = Defragmenter::new(stores.clone(), store.reader());
+        Machine { store, stores, defragmenter, state, leases, published, reader, stopped: false }
     }
 
     /// The last entry applied, whether published or not.
@@ -92,6 +98,11 @@ impl Machine {
     /// What other threads may read.
     pub fn reader(&self) -> MachineReader {
         self.reader.clone()
+    }
+
+    /// What moves the store while it is used, and removes the stores that are left.
+    pub fn defragmenter(&self) -> Defragmenter {
+        self.defragmenter.clone()
     }
 
     /// The entries whose lease commands have to be applied again, by [`Machine::replay_leases`], before anything else is:
@@ -161,7 +172,7 @@ impl Machine {
             Payload::Commands(bytes) => self.apply_commands(position, bytes, mine)?,
             Payload::Membership { encoded, members } => {
                 self.state.membership = Some((position, Bytes::copy_from_slice(&encoded)));
-                self.state.members.replace(members);
+                self.state.members.found(members);
                 self.state.touch();
                 Vec::new()
             }
@@ -201,7 +212,6 @@ impl Machine {
         self.store.publish(position.index, self.published.state.clone());
         self.reader.publish(&self.state, self.leases.view());
         self.leases.tell();
-        self.stores.remove_unused();
     }
 
     /// Holds fast the state that was last published, to write a checkpoint from it. None while nothing was applied, and

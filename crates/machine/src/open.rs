@@ -19,7 +19,6 @@
 //! between the two: the caller hands those entries to [`Machine::replay_leases`] first, as many as
 //! [`Machine::leases_behind`] says. There are none where leases have not changed since that checkpoint.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,7 +30,7 @@ use kvorum_types::{LeaseId, Position};
 use crate::checkpoint::{CheckpointError, CheckpointInfo, Checkpoints};
 use crate::install::{self, Restored};
 use crate::layout::Layout;
-use crate::leases::Leases;
+use crate::leases::{Lacking, Leases};
 use crate::machine::Machine;
 use crate::state::{State, StateError};
 use crate::stores::{BackendKind, CurrentStore, StoreSetupError, Stores};
@@ -215,11 +214,11 @@ fn trusted_store(
         Ok(kept) => kept,
         Err(refusal) => return Ok(Trust::Refused(refusal)),
     };
-    let Some((table, behind)) = leases_of_store(&state, checkpoints, log, refused)? else {
+    let Some((table, lacking)) = leases_of_store(&state, checkpoints, log, refused)? else {
         return Ok(Trust::Refused(Refusal::LeasesLost));
     };
     let attached = std::mem::take(&mut opened.leased);
-    Ok(match Leases::new(table, behind, attached) {
+    Ok(match Leases::new(table, lacking, attached) {
         Ok(leases) => Trust::Kept(Box::new((opened, state, leases))),
         Err(lease) => Trust::Refused(Refusal::UnknownLease { lease }),
     })
@@ -232,9 +231,9 @@ fn leases_of_store(
     checkpoints: &Checkpoints,
     log: LogExtent,
     refused: &mut Vec<Refusal>,
-) -> Result<Option<(Table, Range<u64>)>, OpenError> {
+) -> Result<Option<(Table, Lacking)>, OpenError> {
     let (Some(changed), Some(applied)) = (state.lease_index, state.applied) else {
-        return Ok(Some((Table::new(), 0..0)));
+        return Ok(Some((Table::new(), Lacking::default())));
     };
     for info in checkpoints.newest_first() {
         let at = info.position.index;
@@ -247,7 +246,10 @@ fn leases_of_store(
             return Ok(None);
         }
         match checkpoints.leases(&info) {
-            Ok(table) => return Ok(Some((table, at + 1..changed + 1))),
+            Ok((table, alarms)) => {
+                let entries = at + 1..changed + 1;
+                return Ok(Some((table, Lacking { entries, alarms })));
+            }
             Err(error) if error.is_damage() => {
                 refused.push(Refusal::Checkpoint(error));
                 checkpoints.refuse(&info)?;
@@ -255,7 +257,8 @@ fn leases_of_store(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(log.purged.is_none().then(|| (Table::new(), 0..changed + 1)))
+    let whole = || Lacking { entries: 0..changed + 1, ..Lacking::default() };
+    Ok(log.purged.is_none().then(|| (Table::new(), whole())))
 }
 
 /// Compares what the store has applied with what log and checkpoints hold.

@@ -3,6 +3,7 @@
 use kvorum_proto::wire;
 use kvorum_types::Incarnation;
 
+use crate::alarm::Alarm;
 use crate::validate::RequestError;
 
 /// What one command came to: the same on every member, whatever that member is configured with.
@@ -40,6 +41,12 @@ pub enum Reply {
     LeaseCheckpoint,
     /// A member's name and client addresses were noted.
     MemberAttributes,
+    /// A member came, left, moved, or got a vote.
+    MembersChanged,
+    /// The alarm that stands now, or that was cleared; none if there was nothing to do.
+    Alarm(Vec<Alarm>),
+    /// The version to go down to was noted, or forgotten.
+    Downgrade,
 }
 
 /// Why a command changed nothing. Every member comes to the same error for the same command.
@@ -63,9 +70,30 @@ pub enum CommandError {
     /// A grant for longer than any lease may live.
     #[error("too large lease TTL")]
     LeaseTtlTooLarge,
-    /// Attributes of a member that is not in the cluster.
+    /// A member that is not in the cluster; or one to be added under the id of one that was removed.
     #[error("member not found")]
     MemberNotFound,
+    /// A member to be added under the id of another.
+    #[error("member ID already exist")]
+    MemberExists,
+    /// A member to be at the peer URL of another.
+    #[error("Peer URLs already exists")]
+    PeerUrlExists,
+    /// One learner more than there may be.
+    #[error("too many learner members in cluster")]
+    TooManyLearners,
+    /// A member to be given a vote that has one.
+    #[error("can only promote a learner member")]
+    MemberNotLearner,
+    /// The last member that votes cannot be removed: nobody would be left to say so.
+    #[error("the last voting member cannot be removed")]
+    LastVoter,
+    /// Something would be stored while a member has no room for it.
+    #[error("no space")]
+    NoSpace,
+    /// Something would be written while members disagree about what there is.
+    #[error("corrupt cluster")]
+    Corrupt,
     /// The command's bytes are not the request they are said to be.
     #[error("the request cannot be decoded")]
     Malformed,

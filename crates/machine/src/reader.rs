@@ -8,6 +8,7 @@ use kvorum_mvcc::StoreReader;
 use kvorum_types::{MemberId, Position};
 use parking_lot::RwLock;
 
+use crate::alarm::Alarm;
 use crate::member::Member;
 use crate::state::State;
 
@@ -26,6 +27,8 @@ struct Published {
     applied: Option<Position>,
     members: Arc<Vec<Member>>,
     removed: Arc<BTreeSet<MemberId>>,
+    alarms: Arc<BTreeSet<Alarm>>,
+    downgrade: Option<Arc<str>>,
     leases: LeaseView,
 }
 
@@ -42,6 +45,8 @@ impl MachineReader {
             applied: state.applied,
             members: state.members.current.clone(),
             removed: state.members.removed.clone(),
+            alarms: state.alarms.shared(),
+            downgrade: state.downgrade.clone(),
             leases,
         };
         // What only the last one held is freed once the lock is given back.
@@ -76,6 +81,16 @@ impl MachineReader {
     /// The ids that belonged to the cluster once and never will again.
     pub fn removed(&self) -> Arc<BTreeSet<MemberId>> {
         self.published.read().removed.clone()
+    }
+
+    /// The alarms that stand.
+    pub fn alarms(&self) -> Arc<BTreeSet<Alarm>> {
+        self.published.read().alarms.clone()
+    }
+
+    /// The version that the cluster is to go down to; none if it is not.
+    pub fn downgrade(&self) -> Option<Arc<str>> {
+        self.published.read().downgrade.clone()
     }
 }
 

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use kvorum_types::{MemberId, Position};
 use prost::Message;
 
+use crate::alarm::{Alarm, AlarmKind, Alarms};
 use crate::member::{Member, Members};
 
 /// The version of the small state's meaning. One that is newer is refused.
@@ -24,6 +25,9 @@ pub(crate) struct State {
     /// The last change of membership: where it stands in the log, and the consensus engine's own encoding of it.
     pub(crate) membership: Option<(Position, Bytes)>,
     pub(crate) members: Members,
+    pub(crate) alarms: Alarms,
+    /// The version the cluster is to go down to, if it is.
+    pub(crate) downgrade: Option<Arc<str>>,
     /// The last entry that changed a lease. The leases themselves stand in checkpoints: this says which of those are
     /// new enough.
     pub(crate) lease_index: Option<u64>,
@@ -81,6 +85,8 @@ impl State {
                 .membership
                 .map(|m| (m.position.unwrap_or_default().into(), m.encoded)),
             members,
+            alarms: encoded.alarms.into_iter().filter_map(EncodedAlarm::known).collect(),
+            downgrade: encoded.downgrade.map(Arc::from),
             lease_index: encoded.lease_index,
             settled: Bytes::new(),
         })
@@ -97,6 +103,8 @@ impl State {
             members: self.members.current.iter().map(EncodedMember::from).collect(),
             removed: self.members.removed.iter().map(|id| id.0).collect(),
             lease_index: None,
+            alarms: self.alarms.shared().iter().copied().map(EncodedAlarm::from).collect(),
+            downgrade: self.downgrade.as_deref().map(str::to_owned),
         }
     }
 }
@@ -115,6 +123,10 @@ struct EncodedState {
     removed: Vec<u64>,
     #[prost(uint64, optional, tag = "6")]
     lease_index: Option<u64>,
+    #[prost(message, repeated, tag = "7")]
+    alarms: Vec<EncodedAlarm>,
+    #[prost(string, optional, tag = "8")]
+    downgrade: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -145,6 +157,28 @@ struct EncodedMember {
     client_urls: Vec<String>,
     #[prost(bool, tag = "5")]
     is_learner: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct EncodedAlarm {
+    #[prost(fixed64, tag = "1")]
+    member: u64,
+    #[prost(int32, tag = "2")]
+    kind: i32,
+}
+
+impl From<Alarm> for EncodedAlarm {
+    fn from(alarm: Alarm) -> EncodedAlarm {
+        EncodedAlarm { member: alarm.member.0, kind: alarm.kind.number() }
+    }
+}
+
+impl EncodedAlarm {
+    /// None for a kind that this version does not know, and so does not write.
+    fn known(self) -> Option<Alarm> {
+        let kind = AlarmKind::from_number(self.kind)?;
+        Some(Alarm { member: MemberId(self.member), kind })
+    }
 }
 
 impl From<Position> for EncodedPosition {

@@ -150,6 +150,15 @@ impl Stores {
         Stores { disk, layout, kind, options, current: None, retired: Vec::new() }
     }
 
+    /// The number of the store in use.
+    pub(crate) fn current_number(&self) -> Option<u64> {
+        self.current.as_ref().map(|held| held.number)
+    }
+
+    pub(crate) fn kind(&self) -> &BackendKind {
+        &self.kind
+    }
+
     /// Opens the store that `CURRENT` names, unless something it was told can have been lost.
     pub(crate) fn open_current(&mut self) -> Result<CurrentStore, StoreSetupError> {
         if matches!(self.kind, BackendKind::Memory) {
@@ -182,7 +191,7 @@ impl Stores {
 
     /// A new, empty store, not yet the current one.
     pub(crate) fn create(&mut self) -> Result<(u64, Arc<dyn Backend>), StoreSetupError> {
-        let current = self.current.as_ref().map(|held| held.number);
+        let current = self.current_number();
         let newest = self.numbers()?.into_iter().max().max(current);
         let number = newest.map_or(1, |newest| newest + 1);
         Ok((number, self.open(number)?))
@@ -223,7 +232,7 @@ impl Stores {
 
     /// Removes every store but the current one. To be called while nothing holds another.
     pub(crate) fn remove_others(&mut self) -> Result<(), StoreSetupError> {
-        let current = self.current.as_ref().map(|held| held.number);
+        let current = self.current_number();
         for number in self.numbers()? {
             if Some(number) != current {
                 self.remove(number)?;

@@ -47,6 +47,12 @@ pub fn is_serializable(request: &TxnRequest) -> bool {
     all_ranges(request, |range| range.serializable)
 }
 
+/// Whether a transaction may need room, in whichever branch. As in etcd, transactions within it are not looked at.
+pub fn has_put(request: &TxnRequest) -> bool {
+    let is_put = |operation: &RequestOp| matches!(operation.request, Some(Request::RequestPut(_)));
+    request.success.iter().chain(&request.failure).any(is_put)
+}
+
 /// Answers a transaction for which [`is_read_only`] holds.
 ///
 /// Panics if it does not hold.

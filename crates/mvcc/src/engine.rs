@@ -82,6 +82,11 @@ impl Engine {
         self.state.load_full()
     }
 
+    /// How many bytes of changes are not written behind.
+    pub fn tail_bytes(&self) -> u64 {
+        self.state.load().tail.bytes()
+    }
+
     /// Publishes what `change` makes of the present state.
     pub fn update(&self, change: impl FnOnce(&State) -> State) -> Arc<State> {
         let guard = self.update.lock();

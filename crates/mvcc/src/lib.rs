@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!              Store (one writer)                          Maintainer (one, any thread)
-//!   begin -> put / delete_range -> commit            write-behind, sweep, rewrite, free
+//!   begin -> put / delete_range -> commit            write-behind, sweep, rewrite, free, move
 //!                    | publish                                     |
 //!                    v                                             v
 //!   State = { index root, history, tail, block set, revision, compact revision }   <- pinned by a View
@@ -56,6 +56,7 @@ mod follow;
 mod loader;
 mod maintainer;
 mod open;
+mod relocation;
 mod restore;
 mod store;
 
@@ -70,7 +71,8 @@ pub use open::{Meta, Opened, create, open};
 pub use options::Options;
 pub use read::{KeyState, RangeOptions, RangeResult, Read};
 pub use record::Record;
-pub use restore::Restore;
+pub use relocation::{RelocateError, Relocated, Relocation};
+pub use restore::{Restore, check_block};
 pub use store::{Sizes, Store, StoreReader, Wake};
 pub use txn::{Committed, WriteTxn};
 pub use view::View;

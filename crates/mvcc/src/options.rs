@@ -30,6 +30,8 @@ pub struct Options {
     pub tombstone_bytes_min: u64,
     /// How many changes one step of a compaction looks at.
     pub compaction_step_changes: usize,
+    /// How long one step of a compaction is after the one before it, at least. Readers and writers do not wait for it.
+    pub compaction_pause: Duration,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             held_bytes_max: 1 << 30,
             tombstone_bytes_min: 1 << 20,
             compaction_step_changes: 4096,
+            compaction_pause: Duration::ZERO,
         }
     }
 }

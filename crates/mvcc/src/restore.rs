@@ -111,6 +111,11 @@ impl Restore {
     }
 }
 
+/// Checks an exported block by itself; returns how many changes are in it.
+pub fn check_block(block: Bytes) -> Result<u64, RestoreError> {
+    Ok(Block::parse(block).map_err(invalid)?.len() as u64)
+}
+
 /// Change numbers have two bits less than 64.
 const MAX_CHANGE: u64 = 1 << 62;
 

@@ -16,7 +16,7 @@ use crate::pack::PackLimits;
 /// Reads blocks and checks that they are the ones wanted.
 pub(crate) struct Source {
     backend: Arc<dyn Backend>,
-    cache: BlockCache,
+    cache: Arc<BlockCache>,
     pack_limits: PackLimits,
     /// Serials of blocks that were freed although an old view may still want them. Looked at only when a block is
     /// missing.
@@ -34,10 +34,16 @@ impl Source {
     pub fn new(backend: Arc<dyn Backend>, options: &Options) -> Source {
         Source {
             backend,
-            cache: BlockCache::new(options.block_cache_bytes),
+            cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
             pack_limits: options.pack_limits(),
             freed_early: Mutex::new(HashSet::new()),
         }
+    }
+
+    /// The same blocks, read from another backend from now on.
+    pub fn over(&self, backend: Arc<dyn Backend>) -> Source {
+        let freed_early = Mutex::new(HashSet::new());
+        Source { backend, cache: self.cache.clone(), pack_limits: self.pack_limits, freed_early }
     }
 
     /// The backend, for those who write to it.

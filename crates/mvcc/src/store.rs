@@ -13,6 +13,7 @@ use crate::error::ReadError;
 use crate::follow::{Follower, Followers};
 use crate::maintainer::Core;
 use crate::open::Opened;
+use crate::relocation::{RelocateError, Relocation};
 use crate::state::State;
 use crate::txn::WriteTxn;
 use crate::view::View;
@@ -30,6 +31,8 @@ pub(crate) struct Hub {
     /// The maintainer's part of an adopted store, until the maintainer picks it up.
     pub adopted: Mutex<Option<Core>>,
     pub followers: Followers,
+    /// A move that is ordered, until the maintainer picks it up.
+    pub relocation: Mutex<Option<Relocation>>,
     wake: ArcSwapOption<Wake>,
 }
 
@@ -39,6 +42,7 @@ impl Hub {
             engine: ArcSwap::new(engine),
             adopted: Mutex::new(None),
             followers: Followers::new(),
+            relocation: Mutex::new(None),
             wake: ArcSwapOption::empty(),
         }
     }
@@ -244,6 +248,26 @@ impl StoreReader {
     /// holds.
     pub fn is_scrubbed(&self) -> bool {
         self.hub.engine.load().is_scrubbed()
+    }
+
+    /// Orders the store to go on in another backend. One move is made at a time: a second one that is ordered before the
+    /// first has begun is turned away.
+    pub fn relocate(&self, relocation: Relocation) {
+        let mut ordered = self.hub.relocation.lock();
+        if ordered.is_some() {
+            drop(ordered);
+            return relocation.end(Err(RelocateError::UnderWay));
+        }
+        *ordered = Some(relocation);
+        drop(ordered);
+        self.hub.ring();
+    }
+
+    /// [`Sizes::in_use_bytes`] by itself, which costs next to nothing.
+    pub fn in_use_bytes(&self) -> u64 {
+        let engine = self.hub.engine.load();
+        let live_bytes = engine.figures.live_block_bytes.load(Ordering::Relaxed);
+        live_bytes + engine.tail_bytes()
     }
 
     /// How much is stored.

@@ -419,3 +419,37 @@ fn a_range_is_counted_beyond_its_limit_at_any_revision() {
         assert_eq!((result.records.len() as u64, result.count), (count.min(3), count), "at {at}");
     }
 }
+
+/// How many steps a compaction takes, and how long it is at it where no step takes any time.
+fn compaction_of(options: Options) -> (usize, Duration) {
+    let (_backend, Opened { mut store, mut maintainer, .. }) = fresh(options);
+    let mut last = 0;
+    for number in 0..400 {
+        last = put(&mut store, &format!("key{}", number % 7), "value");
+    }
+    settle(&mut maintainer);
+    compact(&mut store, last);
+    let (mut steps, mut now) = (0, Duration::ZERO);
+    while !store.reader().is_scrubbed() {
+        let done = maintainer.step(Some(u64::MAX), now).unwrap();
+        steps += 1;
+        assert!(steps < 10_000, "it does not end");
+        now += done.rests.unwrap_or_default();
+    }
+    (steps, now)
+}
+
+#[test]
+fn a_compaction_goes_in_steps_of_the_size_it_is_told_and_rests_between_them() {
+    let with = |compaction_step_changes, compaction_pause| {
+        compaction_of(Options { compaction_step_changes, compaction_pause, ..small_options() })
+    };
+    let pause = Duration::from_millis(10);
+    let (few, at_once) = with(1000, Duration::ZERO);
+    let (many, still_at_once) = with(10, Duration::ZERO);
+    assert!(many >= few + 30, "{many} steps, {few} with larger ones");
+    assert_eq!((at_once, still_at_once), (Duration::ZERO, Duration::ZERO));
+    let (_, slowly) = with(10, pause);
+    // Forty steps of ten changes, and a rest between each two.
+    assert!(slowly >= 38 * pause, "{slowly:?}");
+}

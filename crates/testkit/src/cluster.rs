@@ -7,7 +7,7 @@ use std::time::Duration;
 use kvorum_client::{Client, Config};
 use kvorum_disk::FaultyDisk;
 use kvorum_machine::BackendKind;
-use kvorum_server::config::{InitialCluster, ServerUrl};
+use kvorum_server::config::{ClusterState, InitialCluster, ServerUrl};
 use kvorum_server::{Builder, FatalError, Server, StartError};
 use tempfile::TempDir;
 use tonic::{Code, Status};
@@ -93,57 +93,64 @@ impl ClusterBuilder {
     pub fn prepare(self) -> Cluster {
         let dir =
             TempDir::with_prefix("kvorum-test-").expect("the temporary directory is writable");
-        let members = (0..self.member_count)
-            .map(|number| {
-                let peers = Port::reserve();
-                Member {
-                    name: format!("m{number}"),
-                    clients: Port::reserve(),
-                    link: self.has_links.then(|| Link::open(peers.number())),
-                    peers,
-                    dir: dir.path().join(format!("m{number}")),
-                    disk: self.has_faulty_disks.then(FaultyDisk::new),
-                    clock: self.has_clocks.then(LeapingClock::start),
-                    endpoint: None,
-                    running: Running::No,
-                }
-            })
-            .collect();
-        Cluster { members, dir, description: self }
+        let members = (0..self.member_count).map(|number| self.member(number, dir.path()));
+        Cluster { members: members.collect(), dir, description: self }
+    }
+
+    /// A member with addresses and a directory of its own, not yet started.
+    pub(crate) fn member(&self, number: usize, dir: &Path) -> Member {
+        let peers = Port::reserve();
+        Member {
+            name: format!("m{number}"),
+            clients: Port::reserve(),
+            link: self.has_links.then(|| Link::open(peers.number())),
+            peers,
+            dir: dir.join(format!("m{number}")),
+            disk: self.has_faulty_disks.then(FaultyDisk::new),
+            clock: self.has_clocks.then(LeapingClock::start),
+            endpoint: None,
+            running: Running::No,
+            joins: None,
+            is_removed: false,
+        }
     }
 }
 
 /// Members that belong together.
 ///
-/// - Members are numbered from 0. A dead member keeps its number, addresses and files.
+/// - Members are numbered from 0, those that are added later too. A dead or removed member keeps its number, addresses and
+///   files.
 pub struct Cluster {
     // Before the directory, which must outlive them.
-    members: Vec<Member>,
-    dir: TempDir,
-    description: ClusterBuilder,
+    pub(crate) members: Vec<Member>,
+    pub(crate) dir: TempDir,
+    pub(crate) description: ClusterBuilder,
 }
 
-struct Member {
-    name: String,
+pub(crate) struct Member {
+    pub(crate) name: String,
     clients: Port,
-    peers: Port,
+    pub(crate) peers: Port,
     /// Where its peers believe it to be, if not where it is.
     link: Option<Link>,
     dir: PathBuf,
     disk: Option<FaultyDisk>,
     clock: Option<LeapingClock>,
     endpoint: Option<Endpoint>,
-    running: Running,
+    pub(crate) running: Running,
+    /// The members it was added to, itself among them; none if it was there from the beginning.
+    pub(crate) joins: Option<InitialCluster>,
+    pub(crate) is_removed: bool,
 }
 
 impl Member {
     /// The port on which its peers find it.
-    fn peers_find(&self) -> &Port {
+    pub(crate) fn peers_find(&self) -> &Port {
         self.link.as_ref().map_or(&self.peers, Link::port)
     }
 }
 
-enum Running {
+pub(crate) enum Running {
     No,
     InProcess(Box<Server>),
     Process(Process),
@@ -163,7 +170,7 @@ impl Cluster {
         }
     }
 
-    /// How many members there are, dead ones included.
+    /// How many members there are, dead and removed ones included.
     #[expect(clippy::len_without_is_empty, reason = "no cluster is empty")]
     pub fn len(&self) -> usize {
         self.members.len()
@@ -369,15 +376,20 @@ impl Cluster {
         .await
     }
 
-    /// Checks that all running members come to the same revision and have the same hash there.
+    /// Checks that all running members come to the newest revision that one of them has, and have the same hash there.
     pub async fn assert_members_agree(&self) {
         let endpoints = self.endpoints();
         eventually("the same hash everywhere", async || {
+            // A load may go on meanwhile: they are compared where they can be the same.
+            let mut newest = 0;
+            for endpoint in &endpoints {
+                let status = endpoint.status().await.map_err(|status| status.to_string())?;
+                newest = newest.max(status.header.map_or(0, |header| header.revision));
+            }
             let mut found = Vec::new();
             for endpoint in &endpoints {
-                let hash = endpoint.hash_kv(0).await.map_err(|status| status.to_string())?;
-                let revision = hash.header.map_or(0, |header| header.revision);
-                found.push((revision, hash.compact_revision, hash.hash));
+                let hash = endpoint.hash_kv(newest).await.map_err(|status| status.to_string())?;
+                found.push((hash.hash_revision, hash.compact_revision, hash.hash));
             }
             let agree = found.iter().all(|other| Some(other) == found.first());
             if agree { Ok(()) } else { Err(format!("(revision, compacted, hash): {found:?}")) }
@@ -393,9 +405,21 @@ impl Cluster {
         }
     }
 
-    fn initial_cluster(&self) -> InitialCluster {
-        let member = |member: &Member| (member.name.clone(), vec![peer_url(member)]);
-        InitialCluster::new(self.members.iter().map(member))
+    /// The members the cluster began with; or, of a member that came later, those it was added to.
+    fn initial_cluster(&self, number: usize) -> InitialCluster {
+        match &self.members[number].joins {
+            Some(members) => members.clone(),
+            None => InitialCluster::new(
+                self.members.iter().filter(|member| member.joins.is_none()).map(listed),
+            ),
+        }
+    }
+
+    fn initial_state(&self, number: usize) -> ClusterState {
+        match self.members[number].joins {
+            Some(_) => ClusterState::Existing,
+            None => ClusterState::New,
+        }
     }
 
     fn builder(&self, number: usize) -> Builder {
@@ -406,7 +430,8 @@ impl Cluster {
             .client_listeners(vec![member.clients.listen()])
             .peer_listeners(vec![member.peers.listen()])
             .advertise_peer_urls(vec![peer_url(member)])
-            .initial_cluster(self.initial_cluster())
+            .initial_cluster(self.initial_cluster(number))
+            .initial_cluster_state(self.initial_state(number))
             .initial_cluster_token(self.token())
             .heartbeat_interval(HEARTBEAT_INTERVAL)
             .election_timeout(ELECTION_TIMEOUT)
@@ -425,6 +450,10 @@ impl Cluster {
     fn arguments(&self, number: usize) -> Vec<String> {
         let member = &self.members[number];
         let (clients, peers) = (member.clients.url(), member.peers.url());
+        let state = match self.initial_state(number) {
+            ClusterState::New => "new",
+            ClusterState::Existing => "existing",
+        };
         let pairs = [
             ("name", member.name.clone()),
             ("data-dir", member.dir.display().to_string()),
@@ -432,7 +461,8 @@ impl Cluster {
             ("advertise-client-urls", clients),
             ("listen-peer-urls", peers),
             ("initial-advertise-peer-urls", member.peers_find().url()),
-            ("initial-cluster", self.initial_cluster().to_string()),
+            ("initial-cluster", self.initial_cluster(number).to_string()),
+            ("initial-cluster-state", state.to_owned()),
             ("initial-cluster-token", self.token()),
             ("heartbeat-interval", HEARTBEAT_INTERVAL.as_millis().to_string()),
             ("election-timeout", ELECTION_TIMEOUT.as_millis().to_string()),
@@ -446,6 +476,11 @@ impl Cluster {
     fn token(&self) -> String {
         self.dir.path().display().to_string()
     }
+}
+
+/// A member as the list of the first members has it.
+pub(crate) fn listed(member: &Member) -> (String, Vec<ServerUrl>) {
+    (member.name.clone(), vec![peer_url(member)])
 }
 
 /// Where a member's peers find it.

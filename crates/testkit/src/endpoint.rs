@@ -198,6 +198,41 @@ impl Endpoint {
         bounded(self.maintenance().hash_kv(pb::HashKvRequest { revision })).await
     }
 
+    /// Adds a member that its peers find there.
+    pub async fn member_add(
+        &self,
+        peer_url: &str,
+        is_learner: bool,
+    ) -> Result<pb::MemberAddResponse, Status> {
+        let request = pb::MemberAddRequest { peer_ur_ls: vec![peer_url.to_owned()], is_learner };
+        bounded(self.cluster().member_add(request)).await
+    }
+
+    /// Removes a member.
+    pub async fn member_remove(&self, id: u64) -> Result<pb::MemberRemoveResponse, Status> {
+        bounded(self.cluster().member_remove(pb::MemberRemoveRequest { id })).await
+    }
+
+    /// Tells where a member's peers find it from now on.
+    pub async fn member_update(
+        &self,
+        id: u64,
+        peer_url: &str,
+    ) -> Result<pb::MemberUpdateResponse, Status> {
+        let request = pb::MemberUpdateRequest { id, peer_ur_ls: vec![peer_url.to_owned()] };
+        bounded(self.cluster().member_update(request)).await
+    }
+
+    /// Gives a learner a vote.
+    pub async fn member_promote(&self, id: u64) -> Result<pb::MemberPromoteResponse, Status> {
+        bounded(self.cluster().member_promote(pb::MemberPromoteRequest { id })).await
+    }
+
+    /// Hands the leadership over; asked of the leader.
+    pub async fn move_leader(&self, to: u64) -> Result<pb::MoveLeaderResponse, Status> {
+        bounded(self.maintenance().move_leader(pb::MoveLeaderRequest { target_id: to })).await
+    }
+
     /// The members, read linearizably.
     pub async fn member_list(&self) -> Result<Vec<pb::Member>, Status> {
         let request = pb::MemberListRequest { linearizable: true };

@@ -25,6 +25,7 @@ mod endpoint;
 mod gate;
 mod keeping_alive;
 mod link;
+mod membership;
 mod ports;
 mod process;
 mod register;

@@ -12,8 +12,8 @@
 //! | a revision is given once | acknowledged revisions are all different |
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -55,7 +55,8 @@ pub struct Report {
 }
 
 struct Shared {
-    endpoints: Vec<Endpoint>,
+    /// The members that are asked, which may change meanwhile.
+    endpoints: RwLock<Vec<Endpoint>>,
     /// The last acknowledged value of each client's current register, with that register's number in the upper half.
     current: Vec<AtomicU64>,
     revision_floor: AtomicI64,
@@ -84,7 +85,7 @@ impl Registers {
         seed: u64,
     ) -> Registers {
         let shared = Arc::new(Shared {
-            endpoints,
+            endpoints: RwLock::new(endpoints),
             current: (0..client_count).map(|_| AtomicU64::new(0)).collect(),
             revision_floor: AtomicI64::new(0),
             acknowledged: AtomicU64::new(0),
@@ -99,6 +100,11 @@ impl Registers {
             clients.spawn(run_client(shared.clone(), client, prefix.to_owned(), random));
         }
         Registers { shared, clients }
+    }
+
+    /// Asks these members from now on, and checks on them at the end.
+    pub fn ask(&self, endpoints: Vec<Endpoint>) {
+        *self.shared.endpoints.write().expect("nobody panics with it") = endpoints;
     }
 
     /// Writes acknowledged so far.
@@ -127,18 +133,31 @@ impl Registers {
             }
         }
         assert_revisions_differ(&registers);
-        for endpoint in &self.shared.endpoints {
+        let endpoints = self.shared.endpoints();
+        for endpoint in &endpoints {
             for register in &registers {
                 check_last(endpoint, register).await;
             }
         }
-        check_history(&self.shared.endpoints, &registers).await;
+        check_history(&endpoints, &registers).await;
         Report {
             acknowledged: self.acknowledged(),
             unknown: registers.iter().filter(|register| register.has_unknown).count() as u64,
             reads: self.shared.reads.load(Ordering::Relaxed),
             refused: self.shared.refused.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Shared {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        self.endpoints.read().expect("nobody panics with it").clone()
+    }
+
+    /// The member whose turn it is.
+    fn endpoint(&self, turn: usize) -> Endpoint {
+        let endpoints = self.endpoints.read().expect("nobody panics with it");
+        endpoints[turn % endpoints.len()].clone()
     }
 }
 
@@ -156,10 +175,10 @@ async fn run_client(
         let key = key_of(&prefix, client, number);
         let mut register = Register { key, revisions: Vec::new(), has_unknown: false };
         while !shared.is_over.load(Ordering::Relaxed) && !register.has_unknown {
-            let member = turn % shared.endpoints.len();
+            let member = shared.endpoint(turn);
             let other = random.random_range(0..shared.current.len());
-            let went_well = write(&shared, member, client, &mut register).await
-                && read(&shared, member, other, &prefix).await;
+            let went_well = write(&shared, &member, client, &mut register).await
+                && read(&shared, &member, other, &prefix).await;
             if !went_well {
                 turn += 1;
                 tokio::time::sleep(ERROR_PAUSE).await;
@@ -179,10 +198,10 @@ fn value_of(number: u64) -> String {
 }
 
 /// Writes the register's next value. Whether the member answered.
-async fn write(shared: &Shared, member: usize, client: usize, register: &mut Register) -> bool {
+async fn write(shared: &Shared, member: &Endpoint, client: usize, register: &mut Register) -> bool {
     let floor = shared.revision_floor.load(Ordering::SeqCst);
     let number = register.revisions.len() as u64 + 1;
-    match shared.endpoints[member].put(&register.key, value_of(number)).await {
+    match member.put(&register.key, value_of(number)).await {
         Ok(response) => {
             let revision = response.header.map_or(0, |header| header.revision);
             assert!(
@@ -209,13 +228,13 @@ async fn write(shared: &Shared, member: usize, client: usize, register: &mut Reg
 }
 
 /// Reads a client's register. Whether the member answered.
-async fn read(shared: &Shared, member: usize, client: usize, prefix: &str) -> bool {
+async fn read(shared: &Shared, member: &Endpoint, client: usize, prefix: &str) -> bool {
     let before = shared.current[client].load(Ordering::SeqCst);
     let floor = shared.revision_floor.load(Ordering::SeqCst);
     let (number, acknowledged) = (before >> 32, before & u64::from(u32::MAX));
     let key = key_of(prefix, client, number);
     let request = RangeRequest { key: key.clone().into(), ..Default::default() };
-    match shared.endpoints[member].range(request).await {
+    match member.range(request).await {
         Ok(response) => {
             let revision = response.header.map_or(0, |header| header.revision);
             assert!(revision >= floor, "{key}: revision {revision} after {floor} had been seen");

@@ -28,6 +28,8 @@ pub struct Options {
     /// How many bytes at the end of the last segment are kept for votes and the like while the disk is full, an eighth of a
     /// segment at most: [`crate::Log::promise`] promises no room in them.
     pub reserve_bytes: u64,
+    /// How many bytes the disk must have left beside a further segment, for others who write there.
+    pub left_bytes: u64,
     /// How many reads may wait for the disk. One more is refused with [`std::io::ErrorKind::ResourceBusy`].
     pub reads_waiting: usize,
 }
@@ -40,6 +42,7 @@ impl Default for Options {
             batch_bytes: BATCH_BYTES,
             queue_bytes: QUEUE_BYTES,
             reserve_bytes: RESERVE_BYTES,
+            left_bytes: 0,
             reads_waiting: READS_WAITING,
         }
     }

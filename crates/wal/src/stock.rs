@@ -110,7 +110,8 @@ impl Stock {
     fn prepare(&self, next: &mut Next) -> io::Result<bool> {
         let bytes = self.shared.options.segment_bytes;
         // Asked first, so that trying again and again on a full disk makes and removes no files.
-        if self.disk.available_bytes(&self.dir)? < bytes {
+        let needed = bytes.saturating_add(self.shared.options.left_bytes);
+        if self.disk.available_bytes(&self.dir)? < needed {
             return self.note_room(Err(io::ErrorKind::StorageFull.into()));
         }
         let path = segment::path(&self.dir, next.segment);

@@ -110,7 +110,7 @@ impl Config {
 
     fn check_advertised(&self, listed: &[ServerUrl]) -> Result<(), ConfigError> {
         let advertised = &self.initial_advertise_peer_urls;
-        if same_addresses(listed, advertised) {
+        if ServerUrl::are_same(listed, advertised) {
             return Ok(());
         }
         let missing_from = |these: &[ServerUrl], those: &[ServerUrl]| -> Vec<ServerUrl> {
@@ -130,11 +130,13 @@ fn pairs(name: &str, urls: &[ServerUrl]) -> String {
     urls.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
 }
 
-/// Whether two sorted lists name the same addresses: literally, or once host names are resolved.
-fn same_addresses(these: &[ServerUrl], those: &[ServerUrl]) -> bool {
-    these.len() == those.len()
-        && (these == those
-            || these.iter().all(|url| those.iter().any(|other| is_same_address(url, other))))
+impl ServerUrl {
+    /// Whether two sorted lists name the same addresses: literally, or once host names are resolved, which blocks.
+    pub(crate) fn are_same(these: &[ServerUrl], those: &[ServerUrl]) -> bool {
+        these.len() == those.len()
+            && (these == those
+                || these.iter().all(|url| those.iter().any(|other| is_same_address(url, other))))
+    }
 }
 
 fn is_same_address(url: &ServerUrl, other: &ServerUrl) -> bool {

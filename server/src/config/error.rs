@@ -34,6 +34,14 @@ pub enum ConfigError {
     /// A subcommand's own arguments.
     #[error("{0}")]
     Usage(&'static str),
+    /// One of two flags of a restore that go together.
+    #[error(
+        "if any flags in the group [bump-revision mark-compacted] are set they must all be set; missing [{missing}]"
+    )]
+    MissingTogether {
+        /// The one that is missing.
+        missing: &'static str,
+    },
     /// A value of the wrong kind.
     #[error("invalid value {value:?} for {source_name}: {reason}")]
     BadValue {
@@ -140,6 +148,9 @@ pub enum BadValue {
     /// Not a length of time, or below zero.
     #[error("it must be a time such as 10m or 100ms")]
     Time,
+    /// A length of time too short to keep to.
+    #[error("it must be at least {0:?}")]
+    ShortTime(std::time::Duration),
     /// Neither true nor false.
     #[error("it must be true or false")]
     Switch,

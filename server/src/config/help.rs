@@ -16,6 +16,9 @@ Usage:
   kvorum wal dump|verify DIR
     Show or check a write-ahead log that no member has open.
 
+  kvorum snapshot status|restore FILE
+    Look at a backup, or make a member of a new cluster from it.
+
   kvorum --version
     Show the version.
 
@@ -26,12 +29,14 @@ A flag comes as --flag value or --flag=value. Where it is missing, KVORUM_FLAG i
 ETCD_FLAG (upper case, underscores for dashes). Two of them that differ stop the start.
 ";
 
-const GROUPS: [(Group, &str); 8] = [
+const GROUPS: [(Group, &str); 10] = [
     (Group::Member, "Member"),
     (Group::Clustering, "Clustering"),
     (Group::Limits, "Limits"),
     (Group::Watches, "Watches"),
     (Group::Leases, "Leases"),
+    (Group::Compaction, "Compaction"),
+    (Group::Checks, "Checks"),
     (Group::Logging, "Logging"),
     (Group::Unsafe, "Unsafe"),
     (Group::Other, "Other"),
@@ -44,7 +49,7 @@ pub(super) fn serve_text() -> String {
         let _ = write!(text, "\n{heading}:\n");
         for flag in FLAGS.iter().filter(|flag| flag.group == group) {
             let _ = match flag.kind {
-                Kind::Switch => writeln!(text, "  --{}", flag.name),
+                Kind::Switch if flag.default == "false" => writeln!(text, "  --{}", flag.name),
                 _ => writeln!(text, "  --{} '{}'", flag.name, flag.default),
             };
             let _ = writeln!(text, "    {}", flag.help);

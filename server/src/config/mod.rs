@@ -22,6 +22,7 @@ pub mod identity;
 mod model;
 mod parse;
 mod settings;
+mod snapshot;
 mod time;
 mod url;
 mod validate;
@@ -29,11 +30,13 @@ mod validate;
 pub use bootstrap::InitialCluster;
 pub use error::ConfigError;
 pub use model::{
-    ClusterState, Config, DevOptions, Invocation, LEASE_CHECKPOINT_INTERVAL,
-    LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel, LogOptions, Parsed,
-    WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN, WalAction, WalCommand,
+    AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, CorruptionChecks, DevOptions,
+    Invocation, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat,
+    LogLevel, LogOptions, MembershipRules, Parsed, QUOTA_BACKEND_BYTES, WATCH_PROGRESS_INTERVAL,
+    WATCH_PROGRESS_INTERVAL_MIN, WalAction, WalCommand,
 };
 pub use parse::parse;
+pub use snapshot::{RestoreSettings, SnapshotCommand, SnapshotOutput};
 pub use url::{Address, Scheme, ServerUrl};
 
 #[cfg(test)]

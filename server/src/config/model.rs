@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{InitialCluster, ServerUrl};
+use super::{InitialCluster, ServerUrl, SnapshotCommand};
 
 /// What [`parse`](super::parse) made of the command line.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub enum Invocation {
     Dev(DevOptions),
     /// Read a write-ahead log that no member has open.
     Wal(WalCommand),
+    /// Look at a backup, or make a member of it.
+    Snapshot(SnapshotCommand),
     /// Print this and exit with 0.
     Print(String),
 }
@@ -79,12 +81,20 @@ pub struct Config {
     pub initial_cluster_state: ClusterState,
     /// Sets clusters with the same addresses apart.
     pub initial_cluster_token: String,
+    /// Whether this member is to go on without the others, who are removed.
+    pub force_new_cluster: bool,
+    /// What changes of members are allowed.
+    pub membership: MembershipRules,
+    /// Whether a member asks whether it could win an election before it begins one.
+    pub pre_vote: bool,
     /// How often the leader lets the others know that it is there. Above 0.
     pub heartbeat_interval: Duration,
     /// How long without a leader until a follower stands for election. At least five heartbeats.
     pub election_timeout: Duration,
     /// How many entries the log keeps for followers that fell behind.
     pub snapshot_catchup_entries: u64,
+    /// How long an entry is at least that is compressed on its way to a follower. `None`: none is.
+    pub peer_append_compression_bytes: Option<usize>,
     /// What a client may ask for at once.
     pub limits: Limits,
     /// How long a watcher that asked for progress notifications hears nothing before it gets one. At least
@@ -93,6 +103,18 @@ pub struct Config {
     /// How often the leader notes what remains of leases that are not kept alive, so that the next leader need not give
     /// them all their time again. At least [`LEASE_CHECKPOINT_INTERVAL_MIN`].
     pub lease_checkpoint_interval: Duration,
+    /// The most bytes that keys and their history may take. None: as many as the disk does.
+    pub quota_backend_bytes: Option<u64>,
+    /// Whether the alarm that there is no space ends by itself.
+    pub auto_disarm: bool,
+    /// What history is forgotten without anybody asking for it.
+    pub auto_compaction: AutoCompaction,
+    /// The most changes that one step of a compaction looks at. Above 0.
+    pub compaction_batch_limit: usize,
+    /// How long one step of a compaction is after the one before it, at least.
+    pub compaction_sleep_interval: Duration,
+    /// When members are compared.
+    pub corruption_checks: CorruptionChecks,
     /// What to log.
     pub log: LogOptions,
     /// Whether nothing is synced. Acknowledged writes may be lost.
@@ -157,6 +179,40 @@ impl Default for Limits {
     }
 }
 
+/// What changes of the cluster's members are allowed, and which are made by themselves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MembershipRules {
+    /// Whether changes that could leave the cluster without a quorum are refused.
+    pub strict_reconfig_check: bool,
+    /// The most members without a vote.
+    pub max_learners: usize,
+    /// Whether learners that have caught up are given a vote.
+    pub auto_promote: bool,
+}
+
+impl Default for MembershipRules {
+    fn default() -> MembershipRules {
+        MembershipRules { strict_reconfig_check: true, max_learners: 1, auto_promote: false }
+    }
+}
+
+/// What history the leader compacts by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AutoCompaction {
+    /// None.
+    Off,
+    /// What is older than this; at least [`AUTO_COMPACTION_AGE_MIN`].
+    Periodic(Duration),
+    /// All but so many of the newest revisions; above 0.
+    Revisions(i64),
+}
+
+/// etcd's own quota.
+pub const QUOTA_BACKEND_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The shortest time that history is kept where old history is compacted by itself.
+pub const AUTO_COMPACTION_AGE_MIN: Duration = Duration::from_secs(1);
+
 /// Whether a member without a log founds a cluster or was added to one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClusterState {
@@ -164,6 +220,17 @@ pub enum ClusterState {
     New,
     /// The cluster runs and knows of this member.
     Existing,
+}
+
+/// When members are compared, so that one whose data is not that of the others is found.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CorruptionChecks {
+    /// How often the leader compares all members. `None`: never.
+    pub interval: Option<Duration>,
+    /// How often the leader looks whether history was compacted, to compare all members there. `None`: never.
+    pub compaction_interval: Option<Duration>,
+    /// Whether a member compares its data with the others' before it serves clients.
+    pub at_start: bool,
 }
 
 /// What to log.

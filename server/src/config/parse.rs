@@ -12,7 +12,7 @@ use super::model::{
     DevOptions, Invocation, LogFormat, LogLevel, LogOptions, Parsed, WalAction, WalCommand,
 };
 use super::settings::Settings;
-use super::{help, validate};
+use super::{help, snapshot, validate};
 use crate::version;
 
 /// The most members `kvorum dev` starts: they share one machine.
@@ -33,6 +33,7 @@ pub fn parse(
     let without_warnings = |invocation| Parsed { invocation, warnings: Vec::new() };
     match arguments.first().map(String::as_str) {
         Some("dev") => parse_dev(arguments).map(without_warnings),
+        Some("snapshot") => snapshot::parse(arguments).map(without_warnings),
         Some("wal") => parse_wal(&arguments).map(without_warnings),
         Some(command @ ("gateway" | "grpc-proxy")) => {
             Err(ConfigError::UnsupportedCommand(command.to_owned()))
@@ -104,7 +105,7 @@ fn parse_wal(arguments: &[String]) -> Result<Invocation, ConfigError> {
 }
 
 /// What the flags asked for besides their values.
-enum Asked {
+pub(super) enum Asked {
     Nothing,
     Help,
 }
@@ -112,7 +113,7 @@ enum Asked {
 /// Reads flags by Go's rules until there are no more arguments.
 ///
 /// - All flags that kvorum lacks are named at once, so that an operator who moves over from etcd sees the whole list.
-fn read_flags(
+pub(super) fn read_flags(
     arguments: Vec<String>,
     settings: &mut Settings,
     is_taken: impl Fn(&Flag) -> bool,

@@ -81,17 +81,42 @@ impl Settings {
 
     /// The length of time that is set under either of two names of one flag.
     pub(super) fn time(&self, names: [&str; 2]) -> Result<Option<Duration>, ConfigError> {
+        self.read_either(Kind::Time, names, parse_time)
+    }
+
+    /// The number that is set under either of two names of one flag.
+    pub(super) fn number_of(&self, names: [&str; 2]) -> Result<Option<u64>, ConfigError> {
+        self.read_either(Kind::Number, names, parse_number)
+    }
+
+    /// Whether the switch of two names is on; off if nobody set it.
+    pub(super) fn switch_of(&self, names: [&str; 2]) -> Result<bool, ConfigError> {
+        Ok(self.read_either(Kind::Switch, names, parse_switch)?.unwrap_or(false))
+    }
+
+    /// Two values under two names of one flag must mean the same.
+    fn read_either<T>(
+        &self,
+        kind: Kind,
+        names: [&str; 2],
+        parse: fn(&str) -> Result<T, BadValue>,
+    ) -> Result<Option<T>, ConfigError> {
         if let [Some(first), Some(second)] = names.map(|name| self.values.get(name)) {
-            check_same(Kind::Time, first, second)?;
+            check_same(kind, first, second)?;
         }
         let [name, former_name] = names;
-        let time = self.read(name, parse_time)?;
-        if time.is_some() { Ok(time) } else { self.read(former_name, parse_time) }
+        let value = self.read(name, parse)?;
+        if value.is_some() { Ok(value) } else { self.read(former_name, parse) }
+    }
+
+    /// Whether the switch is on; off if nobody set it.
+    pub(super) fn switch(&self, name: &str) -> Result<bool, ConfigError> {
+        self.switch_or(name, false)
     }
 
     /// Whether the switch is on.
-    pub(super) fn switch(&self, name: &str) -> Result<bool, ConfigError> {
-        Ok(self.read(name, parse_switch)?.unwrap_or(false))
+    pub(super) fn switch_or(&self, name: &str, unset: bool) -> Result<bool, ConfigError> {
+        Ok(self.read(name, parse_switch)?.unwrap_or(unset))
     }
 
     /// The value as a list of URLs, sorted.

@@ -45,6 +45,8 @@ fn nothing_set_is_a_member_with_etcds_defaults() {
     assert_eq!(config.heartbeat_interval, Duration::from_millis(100));
     assert_eq!(config.election_timeout, Duration::from_secs(1));
     assert_eq!(config.snapshot_catchup_entries, 5000);
+    assert_eq!(config.membership, MembershipRules::default());
+    assert!(config.pre_vote);
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.limits.max_request_bytes, 1_572_864);
     assert_eq!(config.log, LogOptions { level: LogLevel::Info, format: LogFormat::Json });
@@ -113,6 +115,53 @@ fn variables_set_flags_and_an_empty_one_is_unset() {
 }
 
 #[test]
+fn members_are_compared_when_flags_say_so() {
+    let checks = |line: &str| serve(line, &[]).corruption_checks;
+    assert_eq!(checks(""), CorruptionChecks::default());
+    assert_eq!(checks("--corrupt-check-time 0s --compact-hash-check-time 5s"), checks(""));
+    let all = "--corrupt-check-time 1h --compact-hash-check-enabled --compact-hash-check-time 5s \
+               --initial-corrupt-check";
+    let wanted = CorruptionChecks {
+        interval: Some(Duration::from_secs(3600)),
+        compaction_interval: Some(Duration::from_secs(5)),
+        at_start: true,
+    };
+    assert_eq!(checks(all), wanted);
+    assert_eq!(checks(&all.replace("--", "--experimental-")), wanted);
+    let enabled = checks("--experimental-compact-hash-check-enabled");
+    assert_eq!(enabled.compaction_interval, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn compactions_go_in_the_steps_that_flags_set() {
+    let steps = |line: &str| {
+        let config = serve(line, &[]);
+        (config.compaction_batch_limit, config.compaction_sleep_interval)
+    };
+    assert_eq!(steps(""), (4096, Duration::ZERO));
+    assert_eq!(steps("--compaction-batch-limit 0"), (4096, Duration::ZERO));
+    let set = "--compaction-batch-limit 100 --compaction-sleep-interval 20ms";
+    assert_eq!(steps(set), (100, Duration::from_millis(20)));
+    assert_eq!(steps(&set.replace("--", "--experimental-")), (100, Duration::from_millis(20)));
+}
+
+#[test]
+fn changes_of_members_go_by_rules_that_flags_set() {
+    let line = "--strict-reconfig-check=false --max-learners 3 --auto-promote --pre-vote=false";
+    let config = serve(line, &[]);
+    let rules =
+        MembershipRules { strict_reconfig_check: false, max_learners: 3, auto_promote: true };
+    assert_eq!((config.membership, config.pre_vote), (rules, false));
+    let learners = |line: &str| serve(line, &[]).membership.max_learners;
+    assert_eq!(learners("--experimental-max-learners=2"), 2);
+    assert_eq!(learners("--max-learners=2 --experimental-max-learners=2"), 2);
+    assert_eq!(
+        refusal("--max-learners 2 --experimental-max-learners 3", &[]),
+        "--max-learners=2 and --experimental-max-learners=3 differ: set only one of them"
+    );
+}
+
+#[test]
 fn what_remains_of_leases_is_noted_as_often_as_set() {
     let interval = |line| serve(line, &[]).lease_checkpoint_interval.as_secs();
     assert_eq!(interval(""), 300);
@@ -121,6 +170,45 @@ fn what_remains_of_leases_is_noted_as_often_as_set() {
     assert_eq!(interval("--lease-checkpoint-interval 10ms"), 1);
     let warnings = run("--lease-checkpoint-interval 10ms", &[]).unwrap().warnings;
     assert_eq!(warnings, ["--lease-checkpoint-interval[10ms] is too short, 1s is used"]);
+}
+
+#[test]
+fn the_quota_is_etcds_unless_it_is_set() {
+    let quota = |line: &str| serve(line, &[]).quota_backend_bytes;
+    assert_eq!(quota(""), Some(2_147_483_648));
+    assert_eq!(quota("--quota-backend-bytes 0"), Some(2_147_483_648));
+    assert_eq!(quota("--quota-backend-bytes 5000"), Some(5000));
+    assert_eq!(quota("--quota-backend-bytes=-1"), None);
+    let refused = refusal("--quota-backend-bytes 8G", &[]);
+    assert!(refused.ends_with("it must be a whole number"), "{refused}");
+    assert!(serve("--auto-disarm", &[]).auto_disarm);
+}
+
+#[test]
+fn history_is_kept_by_age_or_by_count() {
+    let kept = |line: &str| serve(line, &[]).auto_compaction;
+    let hours = |count: u64| AutoCompaction::Periodic(Duration::from_secs(count * 60 * 60));
+    assert_eq!(kept(""), AutoCompaction::Off);
+    assert_eq!(kept("--auto-compaction-retention 0"), AutoCompaction::Off);
+    assert_eq!(kept("--auto-compaction-retention 0s"), AutoCompaction::Off);
+    assert_eq!(kept("--auto-compaction-retention 8"), hours(8));
+    assert_eq!(
+        kept("--auto-compaction-retention 30m --auto-compaction-mode periodic"),
+        AutoCompaction::Periodic(Duration::from_secs(30 * 60))
+    );
+    let revisions = "--auto-compaction-mode revision --auto-compaction-retention";
+    assert_eq!(kept(&format!("{revisions} 1000")), AutoCompaction::Revisions(1000));
+    assert_eq!(kept(&format!("{revisions} 0")), AutoCompaction::Off);
+    for (line, reason) in [
+        (&*format!("{revisions} 1h"), "it must be a whole number"),
+        (&*format!("{revisions} -5"), "it must be a whole number"),
+        ("--auto-compaction-retention -1", "it must be a time such as 10m or 100ms"),
+        ("--auto-compaction-retention 10ms", "it must be at least 1s"),
+        ("--auto-compaction-retention 99999999999999999", "it must be a time such as 10m or 100ms"),
+        ("--auto-compaction-mode never", "it must be one of periodic, revision"),
+    ] {
+        assert!(refusal(line, &[]).ends_with(reason), "{line}");
+    }
 }
 
 #[test]
@@ -215,7 +303,7 @@ fn variables_that_set_nothing_are_warned_of() {
 #[test]
 fn variables_of_flags_that_only_etcd_has_are_refused_together_and_by_name() {
     let environment = [
-        ("KVORUM_QUOTA_BACKEND_BYTES", "1"),
+        ("KVORUM_MAX_WALS", "1"),
         ("ETCD_CLIENT_CERT_AUTH", "true"),
         ("ETCD_NAME", "a"),
         ("ETCD_NO_SUCH", "1"),
@@ -223,7 +311,7 @@ fn variables_of_flags_that_only_etcd_has_are_refused_together_and_by_name() {
     let refused = run("--name a", &environment).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "not supported by kvorum: ETCD_CLIENT_CERT_AUTH, KVORUM_QUOTA_BACKEND_BYTES"
+        "not supported by kvorum: ETCD_CLIENT_CERT_AUTH, KVORUM_MAX_WALS"
     );
     assert_eq!(refused.exit_code(), 2);
     for flag in UNSUPPORTED_VALUES.iter().chain(UNSUPPORTED_SWITCHES) {
@@ -236,8 +324,8 @@ fn variables_of_flags_that_only_etcd_has_are_refused_together_and_by_name() {
 #[test]
 fn flags_that_only_etcd_has_are_refused_together_and_by_name() {
     assert_eq!(
-        refusal("--quota-backend-bytes 0 --auto-tls --name a --snapshot-count=5", &[]),
-        "not supported by kvorum: --quota-backend-bytes, --auto-tls, --snapshot-count"
+        refusal("--max-wals 0 --auto-tls --name a --snapshot-count=5", &[]),
+        "not supported by kvorum: --max-wals, --auto-tls, --snapshot-count"
     );
     for flag in UNSUPPORTED_VALUES {
         let wanted = format!("not supported by kvorum: --{flag}");

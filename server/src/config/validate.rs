@@ -5,10 +5,16 @@ use std::time::Duration;
 
 use super::InitialCluster;
 use super::error::{BadValue, ConfigError};
-use super::flags::{DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, LEASE_CHECKPOINT, WATCH_PROGRESS};
+use super::flags::{
+    COMPACT_HASH_CHECK, COMPACT_HASH_CHECK_ENABLED, COMPACTION_BATCH, COMPACTION_SLEEP,
+    CORRUPT_CHECK, DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, INITIAL_CORRUPT_CHECK, LEASE_CHECKPOINT,
+    MAX_LEARNERS, WATCH_PROGRESS,
+};
 use super::model::{
-    ClusterState, Config, LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits,
-    LogFormat, LogLevel, LogOptions, WATCH_PROGRESS_INTERVAL, WATCH_PROGRESS_INTERVAL_MIN,
+    AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, CorruptionChecks,
+    LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel,
+    LogOptions, MembershipRules, QUOTA_BACKEND_BYTES, WATCH_PROGRESS_INTERVAL,
+    WATCH_PROGRESS_INTERVAL_MIN,
 };
 use super::settings::{Settings, join};
 use super::time::parse_time;
@@ -16,6 +22,8 @@ use super::url::ServerUrl;
 
 const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 const HEARTBEATS_PER_ELECTION_MIN: u64 = 5;
+/// etcd's own interval between two looks whether there was a compaction.
+const COMPACT_HASH_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Half of what a segment of the log holds, so that a request always fits into one.
 const MAX_REQUEST_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
@@ -35,14 +43,24 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
             .text("initial-cluster-token")
             .unwrap_or("etcd-cluster")
             .to_owned(),
+        force_new_cluster: settings.switch("force-new-cluster")?,
+        membership: membership_rules(settings)?,
+        pre_vote: settings.switch_or("pre-vote", true)?,
         heartbeat_interval: milliseconds(settings, "heartbeat-interval", 100)?,
         election_timeout: milliseconds(settings, "election-timeout", 1000)?,
         snapshot_catchup_entries: settings.number("snapshot-catchup-entries")?.unwrap_or(5000),
+        peer_append_compression_bytes: append_compression(settings)?,
         limits: limits(settings)?,
         watch_progress_notify_interval: watch_progress_interval(settings)?
             .max(WATCH_PROGRESS_INTERVAL_MIN),
         lease_checkpoint_interval: lease_checkpoint_interval(settings)?
             .max(LEASE_CHECKPOINT_INTERVAL_MIN),
+        quota_backend_bytes: quota(settings)?,
+        auto_disarm: settings.switch("auto-disarm")?,
+        auto_compaction: auto_compaction(settings)?,
+        compaction_batch_limit: compaction_batch_limit(settings)?,
+        compaction_sleep_interval: settings.time(COMPACTION_SLEEP)?.unwrap_or_default(),
+        corruption_checks: corruption_checks(settings)?,
         log: log_options(settings, LogOptions { level: LogLevel::Info, format: LogFormat::Json })?,
         unsafe_no_fsync: settings.switch("unsafe-no-fsync")?,
         name,
@@ -71,6 +89,12 @@ pub(super) fn log_options(
         _ => Err(BadValue::Choice("json, console")),
     })?;
     Ok(LogOptions { level: level.unwrap_or(unset.level), format: format.unwrap_or(unset.format) })
+}
+
+/// 0 is never.
+fn append_compression(settings: &Settings) -> Result<Option<usize>, ConfigError> {
+    let bytes = settings.number("peer-append-compression-bytes")?.filter(|bytes| *bytes > 0);
+    Ok(bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
 fn data_dir(settings: &Settings, name: &str) -> PathBuf {
@@ -117,6 +141,18 @@ fn cluster_state(settings: &Settings) -> Result<ClusterState, ConfigError> {
     Ok(state.unwrap_or(ClusterState::New))
 }
 
+fn membership_rules(settings: &Settings) -> Result<MembershipRules, ConfigError> {
+    let unset = MembershipRules::default();
+    let max_learners = settings.number_of(MAX_LEARNERS)?;
+    Ok(MembershipRules {
+        strict_reconfig_check: settings
+            .switch_or("strict-reconfig-check", unset.strict_reconfig_check)?,
+        max_learners: max_learners
+            .map_or(unset.max_learners, |most| usize::try_from(most).unwrap_or(usize::MAX)),
+        auto_promote: settings.switch_or("auto-promote", unset.auto_promote)?,
+    })
+}
+
 fn milliseconds(settings: &Settings, flag: &str, default: u64) -> Result<Duration, ConfigError> {
     Ok(Duration::from_millis(settings.number(flag)?.unwrap_or(default)))
 }
@@ -144,6 +180,61 @@ pub(super) fn warnings(settings: &Settings) -> Result<Vec<String>, ConfigError> 
 fn lease_checkpoint_interval(settings: &Settings) -> Result<Duration, ConfigError> {
     let set = settings.read(LEASE_CHECKPOINT, parse_time)?.filter(|interval| !interval.is_zero());
     Ok(set.unwrap_or(LEASE_CHECKPOINT_INTERVAL))
+}
+
+/// As in etcd, nothing means etcd's own quota, and what is below it none.
+fn quota(settings: &Settings) -> Result<Option<u64>, ConfigError> {
+    let set = settings
+        .read("quota-backend-bytes", |text| text.parse::<i64>().map_err(|_| BadValue::Number))?;
+    match set.unwrap_or(0) {
+        0 => Ok(Some(QUOTA_BACKEND_BYTES)),
+        bytes => Ok(u64::try_from(bytes).ok()),
+    }
+}
+
+/// As in etcd, a bare number is one of hours or of revisions, whichever the mode is about.
+fn auto_compaction(settings: &Settings) -> Result<AutoCompaction, ConfigError> {
+    let is_periodic = settings.read("auto-compaction-mode", |text| match text {
+        "periodic" => Ok(true),
+        "revision" => Ok(false),
+        _ => Err(BadValue::Choice("periodic, revision")),
+    })?;
+    let retention = settings.read("auto-compaction-retention", |text| {
+        let count = text.parse::<i64>().ok().filter(|count| *count >= 0);
+        if !is_periodic.unwrap_or(true) {
+            return count.map(AutoCompaction::Revisions).ok_or(BadValue::Number);
+        }
+        let hours = count.and_then(|hours| u64::try_from(hours).ok()?.checked_mul(60 * 60));
+        let age = hours.map_or_else(|| parse_time(text), |hours| Ok(Duration::from_secs(hours)))?;
+        if !age.is_zero() && age < AUTO_COMPACTION_AGE_MIN {
+            return Err(BadValue::ShortTime(AUTO_COMPACTION_AGE_MIN));
+        }
+        Ok(AutoCompaction::Periodic(age))
+    })?;
+    Ok(match retention {
+        None | Some(AutoCompaction::Revisions(0)) => AutoCompaction::Off,
+        Some(AutoCompaction::Periodic(age)) if age.is_zero() => AutoCompaction::Off,
+        Some(retention) => retention,
+    })
+}
+
+/// Nothing means the default, as in etcd.
+fn compaction_batch_limit(settings: &Settings) -> Result<usize, ConfigError> {
+    let set = settings.number_of(COMPACTION_BATCH)?.filter(|changes| *changes > 0);
+    let changes = set.map(|changes| usize::try_from(changes).unwrap_or(usize::MAX));
+    Ok(changes.unwrap_or(kvorum_mvcc::Options::default().compaction_step_changes))
+}
+
+fn corruption_checks(settings: &Settings) -> Result<CorruptionChecks, ConfigError> {
+    let interval = settings.time(CORRUPT_CHECK)?.filter(|interval| !interval.is_zero());
+    let compaction_interval = settings.time(COMPACT_HASH_CHECK)?;
+    let is_enabled = settings.switch_of(COMPACT_HASH_CHECK_ENABLED)?;
+    let wanted = compaction_interval.filter(|interval| !interval.is_zero());
+    Ok(CorruptionChecks {
+        interval,
+        compaction_interval: is_enabled.then(|| wanted.unwrap_or(COMPACT_HASH_CHECK_INTERVAL)),
+        at_start: settings.switch_of(INITIAL_CORRUPT_CHECK)?,
+    })
 }
 
 fn limits(settings: &Settings) -> Result<Limits, ConfigError> {

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use kvorum_consensus::{Clock, FatalError, Leadership, Status, TimeToLive};
-use kvorum_machine::{MachineReader, RangeError};
+use kvorum_consensus::{
+    Backup, Clock, FatalError, Leadership, MemberChange, Reconfiguration, Status, TimeToLive,
+};
+use kvorum_machine::{Alarm, AlarmKind, Defragmenter, MachineReader, Member, RangeError};
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::StoreError;
 use kvorum_proto::entry::CommandKind;
@@ -14,13 +16,15 @@ use kvorum_proto::errors::EtcdError;
 use kvorum_proto::wire::ResponseHeader;
 use kvorum_types::{ClusterId, LeaseId, MemberId};
 use kvorum_watch::Hub;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tracing::error;
 
 use super::receive::Budget;
 use crate::CoreMember;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, MembershipRules};
 use crate::errors::CallError;
+use crate::space::Space;
 
 /// The most calls open at once, of all clients together. Each holds a task and its buffers.
 const CALLS_MAX: usize = 65_536;
@@ -46,7 +50,12 @@ pub(crate) struct Context {
     election_timeout: Duration,
     /// In seconds.
     lease_ttl_min: i64,
+    /// Where what must not end with a client's call goes on.
+    core: Handle,
     is_closing: watch::Receiver<bool>,
+    is_joining: bool,
+    space: Arc<Space>,
+    rules: MembershipRules,
     member_id: MemberId,
     cluster_id: ClusterId,
     leadership: watch::Receiver<Leadership>,
@@ -59,13 +68,15 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Serves from `member`, watches from `watches`, until `is_closing`.
+    /// Serves from `member`, which lives on the runtime `core`, watches from `watches`, until `is_closing`. One that
+    /// `is_joining` was not there when its cluster began. It stores what `space` admits.
     pub(crate) fn new(
         member: CoreMember,
         watches: Hub,
         config: &Config,
         clock: Clock,
-        is_closing: watch::Receiver<bool>,
+        (core, is_closing): (Handle, watch::Receiver<bool>),
+        (is_joining, space): (bool, Arc<Space>),
     ) -> Context {
         let status = member.status();
         Context {
@@ -75,7 +86,11 @@ impl Context {
             limits: config.limits,
             election_timeout: config.election_timeout,
             lease_ttl_min: config.lease_ttl_min(),
+            core,
             is_closing,
+            is_joining,
+            space,
+            rules: config.membership,
             member_id: status.id,
             cluster_id: status.cluster,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
@@ -103,6 +118,31 @@ impl Context {
         self.limits.message_bytes_max()
     }
 
+    /// Makes a backup of the state.
+    pub(super) async fn back_up(&self) -> Result<Backup, CallError> {
+        Ok(self.member.backup().await?)
+    }
+
+    /// The most bytes that may be in use; 0 if there is no such bound.
+    pub(super) fn quota_bytes(&self) -> i64 {
+        self.space.quota_bytes().map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX))
+    }
+
+    /// Refuses what there is no room for.
+    pub(super) async fn admit_bytes(&self, bytes: usize) -> Result<(), CallError> {
+        if self.space.admits(self.reader().store().in_use_bytes(), bytes) {
+            return Ok(());
+        }
+        let own = Alarm { member: self.member_id, kind: AlarmKind::NoSpace };
+        self.space.wait_for_alarm(|| self.reader().alarms().contains(&own)).await;
+        Err(EtcdError::NoSpace.into())
+    }
+
+    /// What moves the store into a new one.
+    pub(super) fn defragmenter(&self) -> Defragmenter {
+        self.member.defragmenter().clone()
+    }
+
     /// The state, as it was last published.
     pub(crate) fn reader(&self) -> &MachineReader {
         self.member.reader()
@@ -127,11 +167,58 @@ impl Context {
         self.leadership.clone()
     }
 
-    /// Whether this member has no vote.
+    /// Whether this member has no vote, as far as it knows. One that has joined and has not yet found itself among the
+    /// members knows even less than a learner; one that has been removed is about to stop and no learner.
     pub(crate) fn is_learner(&self) -> bool {
+        match self.known(self.member_id) {
+            Some(own) => own.is_learner,
+            None => self.is_joining && !self.reader().removed().contains(&self.member_id),
+        }
+    }
+
+    /// The member of that id, as it is applied here.
+    pub(super) fn known(&self, id: MemberId) -> Option<Member> {
         let members = self.reader().members();
-        let own = members.binary_search_by_key(&self.member_id, |member| member.id);
-        own.ok().and_then(|place| members.get(place)).is_some_and(|member| member.is_learner)
+        members.iter().find(|member| member.id == id).cloned()
+    }
+
+    pub(super) fn member_id(&self) -> MemberId {
+        self.member_id
+    }
+
+    /// Changes who belongs to the cluster; returns who does after it.
+    pub(super) async fn change_members(
+        &self,
+        change: MemberChange,
+    ) -> Result<Vec<Member>, CallError> {
+        let rules = Reconfiguration {
+            strict: self.rules.strict_reconfig_check,
+            learners_max: self.rules.max_learners,
+        };
+        let member = self.member.clone();
+        self.on_core(async move { member.change_members(change, rules).await }).await
+    }
+
+    /// Hands the leadership to another member.
+    pub(super) async fn hand_over(&self, to: MemberId) -> Result<(), CallError> {
+        let member = self.member.clone();
+        self.on_core(async move { member.transfer_leadership(Some(to)).await }).await
+    }
+
+    /// Runs what has to run where the member lives, and goes on when the client gives it up.
+    async fn on_core<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        E: Into<CallError> + Send + 'static,
+    {
+        match self.core.spawn(work).await {
+            Ok(done) => done.map_err(Into::into),
+            Err(ended) if ended.is_panic() => Err(self.note_panic()),
+            Err(_) => Err(EtcdError::Stopped.into()),
+        }
     }
 
     /// A place for one more call, held until it is answered.

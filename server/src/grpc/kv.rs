@@ -46,6 +46,7 @@ pub(super) async fn put(
     encoded: Bytes,
 ) -> Result<Bytes, CallError> {
     validate::put(request)?;
+    context.admit_bytes(encoded.len()).await?;
     match context.propose(CommandKind::Put, encoded).await? {
         Reply::Put(mut response) => {
             context.fill(&mut response.header);
@@ -80,6 +81,9 @@ pub(super) async fn txn(
     validate::txn(&request, context.limits().max_txn_ops)?;
     if txn::is_read_only(&request) {
         return read_only_txn(context, request).await;
+    }
+    if txn::has_put(&request) {
+        context.admit_bytes(encoded.len()).await?;
     }
     match context.propose(CommandKind::Txn, encoded).await? {
         Reply::Txn(mut response) => {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! request -> service -> method -> receive -> decode -> context.admit -> kv, range_stream, maintenance, cluster, health -> reply
+//!               |          |   +- context.admit -> snapshot: a backup, piece by piece -> reply
 //!               |          |   +- context.admit -> watch: requests -> hub -> response -> reply
 //!               |          |   +- context.admit -> lease, concurrency -> the member, the hub -> reply
 //!               |          +- reflection
@@ -17,11 +18,14 @@
 //! What etcd refuses before a handler runs is refused in etcd's order: the message itself, a member without a vote, the
 //! client's version, a required leader, then the request's own rules.
 
+mod alarm;
 mod call_end;
 mod cluster;
 mod concurrency;
 mod context;
 mod deadline;
+mod defragment;
+mod downgrade;
 mod health;
 mod kv;
 mod leader_watch;
@@ -35,6 +39,7 @@ mod reflection;
 mod reply;
 mod requests;
 mod service;
+mod snapshot;
 mod watch;
 
 pub(crate) use context::Context;

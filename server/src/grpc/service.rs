@@ -11,7 +11,8 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Body;
 use kvorum_proto::api::etcdserverpb::{
-    AlarmRequest, HashKvRequest, MemberListRequest, StatusRequest,
+    AlarmRequest, DefragmentRequest, DowngradeRequest, HashKvRequest, HashRequest,
+    MoveLeaderRequest, SnapshotRequest, StatusRequest,
 };
 use kvorum_proto::api::v3electionpb::LeaderRequest;
 use kvorum_proto::wire::{
@@ -25,7 +26,8 @@ use super::method::{self, Method};
 use super::reflection::Reflection;
 use super::reply::{self, ReplyBody};
 use super::{
-    cluster, concurrency, deadline, health, kv, lease, maintenance, range_stream, receive, watch,
+    alarm, cluster, concurrency, deadline, defragment, downgrade, health, kv, lease, maintenance,
+    range_stream, receive, snapshot, watch,
 };
 use crate::errors::{CallError, MessageError};
 use crate::http as plain;
@@ -109,6 +111,11 @@ impl ClientService {
                     range_stream::range_stream(context.clone(), request, requires_leader).await?;
                 Ok(reply::with_messages(messages))
             }
+            Method::Snapshot => {
+                let SnapshotRequest {} = decode(&encoded)?;
+                context.admit(headers, true)?;
+                snapshot::snapshot(context.clone()).await.map(reply::with_messages)
+            }
             Method::HealthWatch => {
                 let request: HealthCheckRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
@@ -175,15 +182,26 @@ impl ClientService {
     ) -> Result<Bytes, CallError> {
         let context = &self.context;
         match method {
-            Method::MemberList => {
-                let request: MemberListRequest = decode(&encoded)?;
+            Method::Member(method) => cluster::unary(context, method, headers, &encoded).await,
+            Method::MoveLeader => {
+                let request: MoveLeaderRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
-                cluster::member_list(context, &request).await
+                maintenance::move_leader(context, &request).await
             }
             Method::Status => {
                 let StatusRequest {} = decode(&encoded)?;
                 context.admit(headers, true)?;
                 maintenance::status(context)
+            }
+            Method::Hash => {
+                let HashRequest {} = decode(&encoded)?;
+                context.admit(headers, false)?;
+                maintenance::hash(context).await
+            }
+            Method::Defragment => {
+                let DefragmentRequest {} = decode(&encoded)?;
+                context.admit(headers, false)?;
+                defragment::defragment(context).await
             }
             Method::HashKv => {
                 let request: HashKvRequest = decode(&encoded)?;
@@ -193,7 +211,12 @@ impl ClientService {
             Method::Alarm => {
                 let request: AlarmRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
-                maintenance::alarm(context, &request).await
+                alarm::alarm(context, &request).await
+            }
+            Method::Downgrade => {
+                let request: DowngradeRequest = decode(&encoded)?;
+                context.admit(headers, false)?;
+                downgrade::downgrade(context, &request).await
             }
             Method::HealthCheck => {
                 let request: HealthCheckRequest = decode(&encoded)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvorum_consensus::Lane;
+use kvorum_proto::peer::DiscoverReply;
 use kvorum_types::MemberId;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,10 +14,13 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::handshake::{self, Caller, HANDSHAKE_TIME_MAX, HandshakeError, SeenIncarnations};
+use super::handshake::{
+    self, Bouncer, Caller, HANDSHAKE_TIME_MAX, HandshakeError, SeenIncarnations,
+};
 use super::pipe::{self, PeerRx, PeerTx};
 use super::{
     CONNECTIONS_MAX, CONNECTIONS_PER_MEMBER_MAX, DEAD_TIME_MAX, HANDSHAKES_MAX, PeerTransport,
+    discovery,
 };
 use crate::socket::{Listener, Socket};
 
@@ -27,29 +31,43 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const PLACE_TRIES_MAX: u32 = 20;
 const PLACE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Accepts connections, shakes hands, and hands each over to be served.
-pub(crate) struct Acceptor<S> {
-    shared: Arc<Shared<S>>,
+/// The member that connections are taken in for.
+pub(crate) trait Host: Send + Sync + 'static {
+    /// Serves one connection until it closes.
+    fn serve(
+        &self,
+        lane: Lane,
+        from: MemberId,
+        tx: PeerTx,
+        rx: PeerRx,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Who belongs to the cluster.
+    fn members(&self) -> impl Future<Output = DiscoverReply> + Send;
+
+    /// Whether the member belonged to the cluster once, and does no more.
+    fn is_removed(&self, member: MemberId) -> bool;
 }
 
-struct Shared<S> {
+/// Accepts connections, shakes hands, and hands each over to be served.
+pub(crate) struct Acceptor<H> {
+    shared: Arc<Shared<H>>,
+}
+
+struct Shared<H> {
     transport: Arc<PeerTransport>,
-    serve: S,
+    host: H,
     seen: SeenIncarnations,
     connections: Arc<Connections>,
     handshakes: Arc<Semaphore>,
 }
 
-impl<S, F> Acceptor<S>
-where
-    S: Fn(Lane, MemberId, PeerTx, PeerRx) -> F + Send + Sync + 'static,
-    F: Future<Output = ()> + Send + 'static,
-{
-    /// An acceptor that answers handshakes for `transport`'s member and runs `serve` on every connection.
-    pub(crate) fn new(transport: Arc<PeerTransport>, serve: S) -> Acceptor<S> {
+impl<H: Host> Acceptor<H> {
+    /// An acceptor that answers handshakes for `transport`'s member and has `host` serve every connection.
+    pub(crate) fn new(transport: Arc<PeerTransport>, host: H) -> Acceptor<H> {
         let shared = Shared {
             transport,
-            serve,
+            host,
             seen: SeenIncarnations::default(),
             connections: Arc::default(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
@@ -82,11 +100,11 @@ where
     }
 }
 
-async fn take_in<S, F>(shared: Arc<Shared<S>>, socket: Socket, handshaking: OwnedSemaphorePermit)
-where
-    S: Fn(Lane, MemberId, PeerTx, PeerRx) -> F,
-    F: Future<Output = ()>,
-{
+async fn take_in<H: Host>(
+    shared: Arc<Shared<H>>,
+    socket: Socket,
+    handshaking: OwnedSemaphorePermit,
+) {
     let met = timeout(HANDSHAKE_TIME_MAX, meet(&shared, socket)).await;
     drop(handshaking);
     let (caller, _place, tx, rx) = match met.unwrap_or(Err(HandshakeError::TimedOut)) {
@@ -96,7 +114,10 @@ where
             return;
         }
     };
-    (shared.serve)(caller.lane, caller.member, tx, rx).await;
+    match caller {
+        Caller::Member { member, lane } => shared.host.serve(lane, member, tx, rx).await,
+        Caller::Newcomer => discovery::answer(&shared.host, tx, rx).await,
+    }
 }
 
 /// Strangers and members of other clusters deserve a look; a connection that only broke does not.
@@ -109,17 +130,19 @@ fn log_turned_away(error: &HandshakeError) {
     }
 }
 
-async fn meet<S>(
-    shared: &Shared<S>,
+async fn meet<H: Host>(
+    shared: &Shared<H>,
     socket: Socket,
 ) -> Result<(Caller, Place, PeerTx, PeerRx), HandshakeError> {
     socket.set_nodelay()?;
     socket.set_liveness(DEAD_TIME_MAX)?;
     let local = shared.transport.local().ok_or(HandshakeError::Closed)?;
     let (mut tx, mut rx) = pipe::pipe(socket, shared.transport.pool().clone());
-    let admit = |caller: Caller| Place::wait(&shared.connections, caller.member);
+    let admit = |caller: Caller| Place::wait(&shared.connections, caller.member());
+    let is_removed = |member| shared.host.is_removed(member);
+    let bouncer = Bouncer { seen: &shared.seen, is_removed: &is_removed };
     let (caller, place) =
-        handshake::answer(local, &shared.seen, admit, &mut rx.frames, &mut tx.frames).await?;
+        handshake::answer(local, bouncer, admit, &mut rx.frames, &mut tx.frames).await?;
     pipe::open(&mut tx, &mut rx);
     Ok((caller, place, tx, rx))
 }

@@ -9,6 +9,9 @@
 //!   |== frames of the lane, both ways =======|
 //! ```
 //!
+//! A member that is yet to join has no id and knows no cluster. It calls for no lane but to ask who belongs to the cluster
+//! ([`super::discovery`]), and says 0 for all that it does not know.
+//!
 //! Both sides check that they are of one cluster and that the callee is the member the caller meant, so that two
 //! clusters whose addresses got mixed up never exchange a message. A refusal names its reason and ends the connection.
 
@@ -17,7 +20,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvorum_consensus::Lane;
+use kvorum_consensus::{Lane, Removed};
 use kvorum_proto::peer;
 use kvorum_types::{ClusterId, Incarnation, MemberId};
 use parking_lot::Mutex;
@@ -49,9 +52,21 @@ pub(crate) struct Local {
 
 /// What an accepted caller said about itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Caller {
-    pub(crate) member: MemberId,
-    pub(crate) lane: Lane,
+pub(crate) enum Caller {
+    /// A member of the cluster, and what it opened the connection for.
+    Member { member: MemberId, lane: Lane },
+    /// One that is yet to join, and wants to know the members.
+    Newcomer,
+}
+
+impl Caller {
+    /// Whose connections this one counts among.
+    pub(crate) fn member(self) -> MemberId {
+        match self {
+            Caller::Member { member, .. } => member,
+            Caller::Newcomer => MemberId::default(),
+        }
+    }
 }
 
 /// Why two members did not come together.
@@ -93,6 +108,10 @@ impl From<HandshakeError> for io::Error {
             HandshakeError::Frame(FrameError::Io(error)) => error.kind(),
             HandshakeError::Closed => io::ErrorKind::ConnectionReset,
             HandshakeError::TimedOut => io::ErrorKind::TimedOut,
+            HandshakeError::RefusedBy { refusal: peer::Refusal::Removed, .. } => {
+                // Who is told this ends itself, and so has to know it by more than words.
+                return io::Error::new(io::ErrorKind::ConnectionRefused, Removed);
+            }
             HandshakeError::RefusedBy { .. } => io::ErrorKind::ConnectionRefused,
             _ => io::ErrorKind::InvalidData,
         };
@@ -160,24 +179,56 @@ pub(crate) async fn call<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         incarnation: local.incarnation.0,
         lane: lane_to_wire(lane).into(),
     };
-    writer.preamble(&MAGIC).await?;
-    writer.send(&[Bytes::from(handshake.encode_to_vec())]).await?;
-    let reply = reader.next().await?.ok_or(HandshakeError::Closed)?;
-    let reply = peer::HandshakeReply::decode(reply)?;
+    let reply = exchange(handshake, reader, writer).await?;
     let (found, found_cluster) = (MemberId(reply.member_id), ClusterId(reply.cluster_id));
-    if !reply.accepted {
-        return Err(HandshakeError::RefusedBy { by: found, refusal: reply.refusal() });
-    }
     if found != to || found_cluster != local.cluster {
         return Err(HandshakeError::WrongCallee { wanted: to, found, found_cluster });
     }
     Ok(())
 }
 
+/// The side of a caller that is yet to join: learns whether the other end is a member that tells of its cluster.
+pub(crate) async fn call_as_newcomer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    reader: &mut FrameReader<R>,
+    writer: &mut FrameWriter<W>,
+) -> Result<(), HandshakeError> {
+    let handshake = peer::Handshake {
+        protocol_version: PROTOCOL_VERSION,
+        lane: peer::Lane::Discovery.into(),
+        ..peer::Handshake::default()
+    };
+    exchange(handshake, reader, writer).await.map(drop)
+}
+
+/// Sends a handshake and reads the reply, which must not be a refusal.
+async fn exchange<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    handshake: peer::Handshake,
+    reader: &mut FrameReader<R>,
+    writer: &mut FrameWriter<W>,
+) -> Result<peer::HandshakeReply, HandshakeError> {
+    writer.preamble(&MAGIC).await?;
+    writer.send(&[Bytes::from(handshake.encode_to_vec())]).await?;
+    let reply = reader.next().await?.ok_or(HandshakeError::Closed)?;
+    let reply = peer::HandshakeReply::decode(reply)?;
+    if reply.accepted {
+        return Ok(reply);
+    }
+    let by = MemberId(reply.member_id);
+    Err(HandshakeError::RefusedBy { by, refusal: reply.refusal() })
+}
+
+/// Who is turned away, whatever else it says.
+pub(crate) struct Bouncer<'a> {
+    /// Earlier runs of members.
+    pub(crate) seen: &'a SeenIncarnations,
+    /// Members that have been removed from the cluster.
+    pub(crate) is_removed: &'a (dyn Fn(MemberId) -> bool + Sync),
+}
+
 /// The callee's side: learns who calls and for what, and answers. `admit` gives the caller a place, if there is one.
 pub(crate) async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, F, P>(
     local: Local,
-    seen: &SeenIncarnations,
+    bouncer: Bouncer<'_>,
     admit: impl FnOnce(Caller) -> F,
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
@@ -191,7 +242,7 @@ where
     }
     let handshake = reader.next().await?.ok_or(HandshakeError::Closed)?;
     let handshake = peer::Handshake::decode(handshake)?;
-    let verdict = match check(local, seen, &handshake) {
+    let verdict = match check(local, &bouncer, &handshake) {
         Ok(caller) => match admit(caller).await {
             Some(place) => Ok((caller, place)),
             None => Err(peer::Refusal::TooManyConnections),
@@ -212,11 +263,14 @@ where
 
 fn check(
     local: Local,
-    seen: &SeenIncarnations,
+    bouncer: &Bouncer<'_>,
     handshake: &peer::Handshake,
 ) -> Result<Caller, peer::Refusal> {
     if handshake.protocol_version != PROTOCOL_VERSION {
         return Err(peer::Refusal::ProtocolVersion);
+    }
+    if handshake.lane() == peer::Lane::Discovery {
+        return Ok(Caller::Newcomer);
     }
     if handshake.cluster_id != local.cluster.0 {
         return Err(peer::Refusal::WrongCluster);
@@ -225,12 +279,15 @@ fn check(
     if handshake.to != local.member.0 || handshake.from == local.member.0 {
         return Err(peer::Refusal::WrongMember);
     }
-    let lane = lane_from_wire(handshake.lane()).ok_or(peer::Refusal::UnknownLane)?;
     let member = MemberId(handshake.from);
-    if !seen.admit(member, Incarnation(handshake.incarnation)) {
+    if (bouncer.is_removed)(member) {
+        return Err(peer::Refusal::Removed);
+    }
+    let lane = lane_from_wire(handshake.lane()).ok_or(peer::Refusal::UnknownLane)?;
+    if !bouncer.seen.admit(member, Incarnation(handshake.incarnation)) {
         return Err(peer::Refusal::OldIncarnation);
     }
-    Ok(Caller { member, lane })
+    Ok(Caller::Member { member, lane })
 }
 
 fn lane_to_wire(lane: Lane) -> peer::Lane {
@@ -239,16 +296,18 @@ fn lane_to_wire(lane: Lane) -> peer::Lane {
         Lane::Control => peer::Lane::Control,
         Lane::Forward => peer::Lane::Forward,
         Lane::Snapshot => peer::Lane::Snapshot,
+        Lane::Hash => peer::Lane::Hash,
     }
 }
 
 fn lane_from_wire(lane: peer::Lane) -> Option<Lane> {
     match lane {
-        peer::Lane::Unspecified => None,
+        peer::Lane::Unspecified | peer::Lane::Discovery => None,
         peer::Lane::Append => Some(Lane::Append),
         peer::Lane::Control => Some(Lane::Control),
         peer::Lane::Forward => Some(Lane::Forward),
         peer::Lane::Snapshot => Some(Lane::Snapshot),
+        peer::Lane::Hash => Some(Lane::Hash),
     }
 }
 
@@ -267,6 +326,11 @@ mod tests {
 
     type Ends = (Result<(), HandshakeError>, Result<(Caller, ()), HandshakeError>);
 
+    /// Member 7 has been removed.
+    fn bouncer(seen: &SeenIncarnations) -> Bouncer<'_> {
+        Bouncer { seen, is_removed: &|member| member == MemberId(7) }
+    }
+
     async fn meet(caller: Local, to: MemberId, seen: &SeenIncarnations, room: bool) -> Ends {
         let (near, far) = tokio::io::duplex(512);
         let pool = BufferPool::new(1 << 20);
@@ -278,7 +342,7 @@ mod tests {
         let mut far_tx = FrameWriter::new(far_tx, HANDSHAKE_BYTES_MAX);
         tokio::join!(
             call(caller, to, Lane::Forward, &mut near_rx, &mut near_tx),
-            answer(CALLEE, seen, |_| ready(room.then_some(())), &mut far_rx, &mut far_tx),
+            answer(CALLEE, bouncer(seen), |_| ready(room.then_some(())), &mut far_rx, &mut far_tx),
         )
     }
 
@@ -296,7 +360,7 @@ mod tests {
     async fn two_members_of_one_cluster_come_together() {
         let ends = meet(CALLER, MemberId(2), &SeenIncarnations::default(), true).await;
         assert!(ends.0.is_ok(), "{ends:?}");
-        assert_eq!(ends.1.unwrap().0, Caller { member: MemberId(1), lane: Lane::Forward });
+        assert_eq!(ends.1.unwrap().0, Caller::Member { member: MemberId(1), lane: Lane::Forward });
     }
 
     #[tokio::test]
@@ -316,6 +380,10 @@ mod tests {
         let ends = meet(CALLER, MemberId(2), &seen, false).await;
         assert_eq!(refusal(ends), peer::Refusal::TooManyConnections);
 
+        let removed = Local { member: MemberId(7), ..CALLER };
+        let ends = meet(removed, MemberId(2), &seen, true).await;
+        assert_eq!(refusal(ends), peer::Refusal::Removed);
+
         let earlier = Local { incarnation: Incarnation(4), ..CALLER };
         let ends = meet(earlier, MemberId(2), &seen, true).await;
         assert_eq!(refusal(ends), peer::Refusal::OldIncarnation);
@@ -329,7 +397,7 @@ mod tests {
         let mut rx = FrameReader::new(rx, BufferPool::new(1 << 20), HANDSHAKE_BYTES_MAX);
         let mut tx = FrameWriter::new(tx, HANDSHAKE_BYTES_MAX);
         let seen = SeenIncarnations::default();
-        let answered = answer(CALLEE, &seen, |_| ready(Some(())), &mut rx, &mut tx).await;
+        let answered = answer(CALLEE, bouncer(&seen), |_| ready(Some(())), &mut rx, &mut tx).await;
         assert!(matches!(answered, Err(HandshakeError::Magic(_))), "{answered:?}");
     }
 }

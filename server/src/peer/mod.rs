@@ -1,7 +1,7 @@
 //! The peer transport: what carries the consensus crate's messages between members, over TCP or Unix sockets.
 //!
 //! A connection belongs to one lane and carries frames both ways ([`frame`]); before the first message both sides tell
-//! who they are ([`handshake`]). [`PeerTransport`] opens connections, [`Acceptor`] takes them in. Everything here runs on
+//! who they are ([`handshake`]). One that is yet to join may only ask who the members are ([`discovery`]). [`PeerTransport`] opens connections, [`Acceptor`] takes them in. Everything here runs on
 //! the core's runtime and knows nothing of what the messages mean.
 //!
 //! | what | limit | at the limit |
@@ -16,12 +16,16 @@
 use std::time::Duration;
 
 mod accept;
+mod discovery;
 mod frame;
 mod handshake;
+mod hash;
 mod pipe;
 mod transport;
 
-pub(crate) use accept::Acceptor;
+pub(crate) use accept::{Acceptor, Host};
+pub(crate) use discovery::discover;
+pub(crate) use hash::{answer_hash, ask_hash};
 pub use pipe::{PeerRx, PeerTx};
 pub use transport::PeerTransport;
 

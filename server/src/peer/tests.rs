@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use kvorum_consensus::{Lane, PipeRx, PipeTx, Transport};
+use kvorum_consensus::{Lane, PipeRx, PipeTx, Removed, Transport};
 use kvorum_pool::BufferPool;
+use kvorum_proto::peer::{DiscoverReply, DiscoveredMember};
 use kvorum_types::{ClusterId, Incarnation, MemberId};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::frame::{FrameReader, FrameWriter};
-use super::{Acceptor, CONNECTIONS_PER_MEMBER_MAX, PeerRx, PeerTransport, PeerTx, handshake};
+use super::{
+    Acceptor, CONNECTIONS_PER_MEMBER_MAX, Host, PeerRx, PeerTransport, PeerTx, discover, handshake,
+};
 use crate::config::Address;
 use crate::socket::{BoundListener, Listener};
 
@@ -52,9 +55,33 @@ where
     let bound = BoundListener::bind(address).unwrap();
     let url = bound.url().unwrap();
     let listener = Listener::new(bound).unwrap();
-    let acceptor = Acceptor::new(transport(9, CALLEE), serve);
+    let acceptor = Acceptor::new(transport(9, CALLEE), Serving(serve));
     let task = tokio::spawn(async move { acceptor.run(listener).await });
     (url, task)
+}
+
+/// Serves connections, knows one member, and has removed another.
+struct Serving<S>(S);
+
+const REMOVED: MemberId = MemberId(7);
+
+impl<S, F> Host for Serving<S>
+where
+    S: Fn(Lane, MemberId, PeerTx, PeerRx) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    async fn serve(&self, lane: Lane, from: MemberId, tx: PeerTx, rx: PeerRx) {
+        (self.0)(lane, from, tx, rx).await;
+    }
+
+    async fn members(&self) -> DiscoverReply {
+        let member = DiscoveredMember { id: CALLEE.0, ..DiscoveredMember::default() };
+        DiscoverReply { cluster_id: 9, members: vec![member] }
+    }
+
+    fn is_removed(&self, member: MemberId) -> bool {
+        member == REMOVED
+    }
 }
 
 fn loopback() -> Address {
@@ -84,6 +111,24 @@ async fn messages_pass_both_ways_over_tcp_and_unix_sockets() {
         drop((far_tx, far_rx));
         assert_eq!(rx.receive().await.unwrap(), None);
     }
+}
+
+#[tokio::test]
+async fn a_newcomer_is_told_who_the_members_are_and_nothing_else() {
+    let (url, mut accepted, _task) = callee(&loopback());
+    let pool = BufferPool::new(1 << 20);
+    let reply = discover(&url.parse().unwrap(), &pool).await.unwrap();
+    assert_eq!((reply.cluster_id, reply.members[0].id), (9, CALLEE.0));
+    assert!(accepted.try_recv().is_err());
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(discover(&format!("http://{closed}").parse().unwrap(), &pool).await.is_err());
+}
+
+#[tokio::test]
+async fn a_member_that_was_removed_is_told_so() {
+    let (url, _accepted, _task) = callee(&loopback());
+    let refused = call(&transport(9, REMOVED), &url, Lane::Append).await.err().unwrap();
+    assert!(refused.get_ref().is_some_and(|inner| inner.is::<Removed>()), "{refused:?}");
 }
 
 #[tokio::test]

@@ -50,18 +50,23 @@ impl PeerTransport {
     ) -> io::Result<(PeerTx, PeerRx)> {
         let url: ServerUrl =
             url.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
-        let socket = timeout(CONNECT_TIME_MAX, Socket::connect(url.address()))
-            .await
-            .map_err(|_| timed_out())??;
-        socket.set_nodelay()?;
-        socket.set_liveness(DEAD_TIME_MAX)?;
+        let socket = dial(&url).await?;
         let (mut tx, mut rx) = pipe::pipe(socket, self.pool.clone());
         let call = handshake::call(local, to, lane, &mut rx.frames, &mut tx.frames);
         timeout(HANDSHAKE_TIME_MAX, call).await.map_err(|_| HandshakeError::TimedOut)??;
         pipe::open(&mut tx, &mut rx);
         Ok((tx, rx))
     }
+}
+
+/// Connects to one address, to be given up when the other side is gone.
+pub(super) async fn dial(url: &ServerUrl) -> io::Result<Socket> {
+    let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
+    let connected = timeout(CONNECT_TIME_MAX, Socket::connect(url.address())).await;
+    let socket = connected.map_err(|_| timed_out())??;
+    socket.set_nodelay()?;
+    socket.set_liveness(DEAD_TIME_MAX)?;
+    Ok(socket)
 }
 
 impl Transport for PeerTransport {

@@ -32,6 +32,7 @@ const SERVER: &[&str] = &[
     "http-body",
     "hyper",
     "hyper-util",
+    "indicatif",
     "rand",
     "rustix",
     "serde_json",
@@ -59,6 +60,7 @@ const CLIENT: &[&str] = &[
     "rustix",
     "serde",
     "serde_json",
+    "sha2",
 ];
 /// Crates that tests of any package may use.
 const TESTING: &[&str] = &[
@@ -97,12 +99,12 @@ const PACKAGES: [Package; 14] = [
     Package {
         folder: "crates/machine",
         workspace: &["disk", "lease", "mvcc", "proto", "types"],
-        layers: &[CORE, &["arc-swap", "prost"]],
+        layers: &[CORE, &["arc-swap", "prost", "sha2"]],
     },
     Package {
         folder: "crates/consensus",
         workspace: &["disk", "lease", "machine", "mvcc", "pool", "proto", "types", "wal"],
-        layers: &[CORE, RUNTIME, OPENRAFT, &["prost"]],
+        layers: &[CORE, RUNTIME, OPENRAFT, &["prost", "zstd"]],
     },
     Package {
         folder: "server",

@@ -39,8 +39,12 @@ fn commands_may_be_shortened() {
     assert_eq!(chosen(&["lease", "keep", "1f"]), ["lease", "keep-alive"]);
     assert_eq!(chosen(&["le", "t", "1f"]), ["lease", "timetolive"]);
     assert_eq!(chosen(&["endpoint", "hash"]), ["endpoint", "hashkv"]);
-    assert_eq!(chosen(&["m", "l"]), ["member", "list"]);
-    assert_eq!(chosen(&["d", "k"]), ["del"]);
+    assert_eq!(chosen(&["me", "l"]), ["member", "list"]);
+    assert_eq!(chosen(&["me", "pro", "1f"]), ["member", "promote"]);
+    assert_eq!(chosen(&["mo", "1f"]), ["move-leader"]);
+    assert_eq!(chosen(&["al", "d"]), ["alarm", "disarm"]);
+    assert_eq!(chosen(&["down", "v", "3.6"]), ["downgrade", "validate"]);
+    assert_eq!(chosen(&["del", "k"]), ["del"]);
     assert_eq!(chosen(&["endpoint", "--cluster", "health"]), ["endpoint", "health"]);
 }
 

@@ -12,7 +12,7 @@ pub const BAD_CONNECTION: u8 = 2;
 pub const INVALID_INPUT: u8 = 3;
 /// A flag has a value that is not supported.
 pub const BAD_FEATURE: u8 = 4;
-/// A watch has come to its end.
+/// A watch has come to its end, or a backup was not saved.
 pub const INTERRUPTED: u8 = 5;
 /// Arguments are missing or do not go together.
 pub const BAD_ARGUMENTS: u8 = 128;

@@ -249,10 +249,15 @@ impl Globals {
         }
     }
 
+    /// How long a command may take, if somebody said so.
+    pub fn time_limit(&self) -> Option<Duration> {
+        self.text("command-timeout").and_then(|text| duration::parse(text).ok())
+    }
+
     /// The client's configuration.
     pub fn config(&self, credentials: Option<Credentials>) -> Config {
         let mut config = Config::new(self.endpoints());
-        config.request_timeout = self.time("command-timeout", COMMAND_TIMEOUT);
+        config.request_timeout = self.time_limit().unwrap_or(COMMAND_TIMEOUT);
         config.dial_timeout = self.time("dial-timeout", DIAL_TIMEOUT);
         config.keep_alive_interval = Some(self.time("keepalive-time", KEEP_ALIVE_INTERVAL));
         config.keep_alive_timeout = self.time("keepalive-timeout", KEEP_ALIVE_TIMEOUT);

@@ -1,6 +1,7 @@
 //! What a command works with: the client and the printer that the global flags describe.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use console::Term;
@@ -18,6 +19,8 @@ pub struct Session {
     pub printer: Printer,
     /// The endpoints as they were given.
     pub endpoints: Vec<String>,
+    /// How long the command may take, if somebody said so.
+    pub time_limit: Option<Duration>,
 }
 
 impl Session {
@@ -43,7 +46,8 @@ impl Session {
             Error::NoEndpoints => Failure::new(BAD_CONNECTION, error.to_string()),
             _ => Failure::new(BAD_ARGUMENTS, error.to_string()),
         })?;
-        Ok(Session { client, printer, endpoints: globals.endpoints() })
+        let (endpoints, time_limit) = (globals.endpoints(), globals.time_limit());
+        Ok(Session { client, printer, endpoints, time_limit })
     }
 
     /// A client of one endpoint.

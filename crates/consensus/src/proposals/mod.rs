@@ -128,7 +128,7 @@ impl Proposals {
         request: Bytes,
         push: impl FnOnce(&mut Queue, Request) -> Result<(), ProposeError>,
     ) -> Answer {
-        if self.log.is_full() {
+        if self.log.is_full() && !makes_room(kind) {
             return Err(ProposeError::NoSpace);
         }
         let (answer, outcome) = oneshot::channel();
@@ -147,11 +147,8 @@ impl Proposals {
     /// Takes a follower's entry in, to become a part of one of this leader's.
     pub(crate) fn forwarded(&self, entry: Bytes, term: u64) -> oneshot::Receiver<Forwarded> {
         let (reply, outcome) = oneshot::channel();
+        // What would take room its member has refused; what makes room goes on while the log's last segment lasts.
         let followers = FollowersEntry { entry, term, reply };
-        if self.log.is_full() {
-            let _ = followers.reply.send(Forwarded::NotAppended(Refusal::NoSpace));
-            return outcome;
-        }
         let mut queue = self.queue.lock();
         let pushed = queue.push_followers(followers);
         let call = queue.call();
@@ -383,4 +380,10 @@ impl Proposals {
         self.queue.lock().stop(&mut answers);
         answers.give();
     }
+}
+
+/// Whether a command gives room back, or helps somebody to: there is some left for it where there is none for others.
+fn makes_room(kind: CommandKind) -> bool {
+    use CommandKind::{Alarm, Compaction, DeleteRange, LeaseExpire, LeaseRevoke, MemberRemove};
+    matches!(kind, DeleteRange | Compaction | LeaseRevoke | LeaseExpire | Alarm | MemberRemove)
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use kvorum_consensus::ProposeError;
 use kvorum_disk::{Disk, FaultyDisk};
+use kvorum_proto::api::etcdserverpb::{CompactionRequest, DeleteRangeRequest};
+use kvorum_proto::entry::CommandKind;
+use prost::Message;
 
 use crate::harness::{Cluster, Node, PATIENCE, Plan, eventually};
 
@@ -127,5 +130,47 @@ async fn a_cluster_on_a_full_disk_elects_a_leader_and_serves_reads() {
         }
     };
     tokio::time::timeout(PATIENCE, written).await.expect("room again");
+    cluster.stop().await;
+}
+
+async fn delete_all(node: &Node) {
+    let all = DeleteRangeRequest {
+        key: "a".into(),
+        range_end: "z".into(),
+        ..DeleteRangeRequest::default()
+    };
+    let deleted = node.member.propose(CommandKind::DeleteRange, all.encode_to_vec().into()).await;
+    deleted.expect("what makes room has some left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_deleting_goes_on_and_makes_room() {
+    let cluster = Cluster::start(plan(1)).await;
+    let node = cluster.node(cluster.leader().await);
+    let available = || node.disk.available_bytes("/data".as_ref()).expect("it works");
+    // Some segments, and a rest that is too short for another.
+    node.disk.set_capacity(Some((3 << 20) + (240 << 10)));
+    let mut acknowledged = 0;
+    while node.put(&format!("key{acknowledged}"), &"x".repeat(10_000)).await.is_ok() {
+        acknowledged += 1;
+        assert!(acknowledged < 1000, "it never fills up");
+    }
+    let refused = node.put("key", "x").await.expect_err("there is no room");
+    assert!(matches!(refused, ProposeError::NoSpace), "{refused}");
+
+    delete_all(node).await;
+    let history = CompactionRequest { revision: node.revision(), ..CompactionRequest::default() };
+    let forgotten = node.member.propose(CommandKind::Compaction, history.encode_to_vec().into());
+    forgotten.await.expect("what makes room has some left");
+    let (mut rounds, full) = (0, available());
+    while node.put("key", &"x".repeat(10_000)).await.is_err() {
+        node.member.make_room(Some(available())).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // The log goes behind the last but one checkpoint, and a checkpoint is written when there is something new.
+        delete_all(node).await;
+        rounds += 1;
+        assert!(rounds < 200, "no room: {} bytes, {full} when it was full", available());
+    }
+    assert_eq!(node.get("key").await.map(|value| value.len()), Some(10_000));
     cluster.stop().await;
 }

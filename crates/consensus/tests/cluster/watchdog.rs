@@ -191,37 +191,82 @@ async fn a_member_whose_writes_wait_for_the_hanging_store_stops_too() {
     alone.join();
 }
 
-/// A leader whose own disk hangs commits by its followers' disks, and comes back by itself: it is not stopped.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_hangs_is_waited_for() {
-    let time = Jumping::new();
-    let cluster = Cluster::start(Plan { clock: Some(time.clock()), ..Plan::members(3) }).await;
-    let leader = cluster.leader().await;
-    let node = cluster.node(leader);
-    node.put("before", "value").await.expect("a put");
-    let (gate, is_held) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
-    let (hold, held) = (gate.clone(), is_held.clone());
-    node.disk.set_hook(move |op| {
+/// Holds back every sync of the log from now on. True once one is held.
+fn hold_syncs(disk: &FaultyDisk, gate: &Arc<Gate>) -> Arc<AtomicBool> {
+    let (hold, is_held) = (gate.clone(), Arc::new(AtomicBool::new(false)));
+    let held = is_held.clone();
+    disk.set_hook(move |op| {
         if op.kind == OpKind::Sync {
             held.store(true, Ordering::SeqCst);
             hold.pass();
         }
     });
-    node.put("meanwhile", "value").await.expect("two disks are a majority");
-    eventually("a sync that hangs", || is_held.load(Ordering::SeqCst)).await;
-    time.jump(61);
-    // Twice as often as it takes to stop for a store.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    cluster.leader().await;
-    node.put("late", "value").await.expect("two disks are a majority");
-    node.disk.clear_hook();
-    gate.open();
-    let told = tokio::time::timeout(Duration::from_millis(50), node.member.fatal()).await;
-    assert!(told.is_err(), "{told:?}");
-    for node in &cluster.nodes {
-        assert_eq!(node.get("late").await.as_deref(), Some("value"));
+    is_held
+}
+
+/// Nothing is lost by a log that hangs, so the member is not stopped for it; but it leads no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_stalls_gives_up_the_lead_and_follows_when_it_comes_back() {
+    let time = Jumping::new();
+    let cluster = Cluster::start(Plan { clock: Some(time.clock()), ..Plan::members(3) }).await;
+    for round in 0..2 {
+        let leader = cluster.leader().await;
+        let stalled = cluster.node(leader);
+        stalled.put("before", "value").await.expect("a put");
+        let gate = Arc::default();
+        let is_held = hold_syncs(&stalled.disk, &gate);
+        let meanwhile = format!("meanwhile{round}");
+        let member = stalled.member.clone();
+        let key = meanwhile.clone();
+        let putting = tokio::spawn(async move { put(&member, &key, "value").await });
+        eventually("a sync that hangs", || is_held.load(Ordering::SeqCst)).await;
+        putting.await.expect("no panic").expect("two disks are a majority");
+        let other = cluster.other_than(leader);
+        eventually("another leads", || {
+            other.member.status().leader.is_some_and(|now| now != leader)
+        })
+        .await;
+        let late = format!("late{round}");
+        other.put(&late, "value").await.expect("two disks are a majority");
+        assert_eq!(other.get(&meanwhile).await.as_deref(), Some("value"));
+        // Beyond what a step may take: a store would be stopped for it by now.
+        time.jump(61);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        other.put(&late, "again").await.expect("two disks are a majority");
+        stalled.disk.clear_hook();
+        gate.open();
+        cluster.agree().await;
+        assert_ne!(cluster.leader().await, leader, "it follows");
+        assert_eq!(stalled.get(&late).await.as_deref(), Some("again"));
+        let told = tokio::time::timeout(Duration::from_millis(50), stalled.member.fatal()).await;
+        assert!(told.is_err(), "{told:?}");
     }
     cluster.stop().await;
+}
+
+/// Nobody else could be elected without its disk: it goes on as soon as that does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_is_needed_keeps_the_lead_while_it_stalls() {
+    for member_count in [1, 2] {
+        let election_timeout = |settings: &mut Settings| {
+            settings.election_timeout = Duration::from_secs(1);
+        };
+        let plan = Plan { adjust: election_timeout, ..Plan::members(member_count) };
+        let cluster = Cluster::start(plan).await;
+        let node = cluster.node(cluster.leader().await);
+        let gate = Arc::default();
+        let is_held = hold_syncs(&node.disk, &gate);
+        let member = node.member.clone();
+        let putting = tokio::spawn(async move { put(&member, "key", "value").await });
+        eventually("a sync that hangs", || is_held.load(Ordering::SeqCst)).await;
+        // More than an election timeout, and what it takes to be sure of it.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        assert!(!putting.is_finished(), "nothing is acknowledged that is not durable");
+        node.disk.clear_hook();
+        gate.open();
+        putting.await.expect("no panic").expect("it still leads");
+        cluster.stop().await;
+    }
 }
 
 /// A process that stood still finds every step late when it goes on, and must not take that for a hang.

@@ -214,7 +214,11 @@ impl State {
 
     fn available_bytes(&self) -> u64 {
         let used: u64 = self.contents.values().map(Content::len).sum();
-        self.capacity_bytes.unwrap_or(CAPACITY_BYTES).saturating_sub(used)
+        self.total_bytes().saturating_sub(used)
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.capacity_bytes.unwrap_or(CAPACITY_BYTES)
     }
 
     fn create(&mut self, path: &Path) -> io::Result<u64> {
@@ -313,6 +317,10 @@ impl Disk for FaultyDisk {
 
     fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
         self.run(OpKind::Look, dir, |state| Ok(state.available_bytes()))
+    }
+
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.run(OpKind::Look, dir, |state| Ok(state.total_bytes()))
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockError> {

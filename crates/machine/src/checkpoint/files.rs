@@ -13,6 +13,7 @@
 //! - A received checkpoint that has been overtaken (the log brought the machine past it) is one of its own: it holds
 //!   committed state, as every one does that a leader sends.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -25,7 +26,8 @@ use parking_lot::Mutex;
 use super::format::{CheckpointError, Scanner};
 use super::reader::{Checkpoint, CheckpointReader};
 use super::receiver::CheckpointReceiver;
-use super::writer::CheckpointWriter;
+use super::writer::{BackupWriter, CheckpointWriter};
+use crate::alarm::Alarms;
 use crate::layout::Layout;
 use crate::machine::Pin;
 use crate::reader::AppliedReader;
@@ -54,8 +56,8 @@ pub(super) struct Shared {
 struct Files {
     /// Sorted by index, the newest last.
     known: Vec<Known>,
-    /// Counts the files received, for their temporary names.
-    received_count: u64,
+    /// Counts the files received and the backups, for their temporary names.
+    temporary_count: u64,
     /// What the machine has applied. None before there is one: then nothing is removed.
     applied: Option<AppliedReader>,
 }
@@ -169,6 +171,21 @@ impl Checkpoints {
         self.shared.remove_unneeded();
     }
 
+    /// Whether there is room for a checkpoint of about so many bytes, and a quarter more. A disk that does not say so has.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        let needed = bytes.saturating_add(bytes / 4);
+        self.shared
+            .disk
+            .available_bytes(&self.shared.dir)
+            .map_or(true, |available| available >= needed)
+    }
+
+    /// What a checkpoint ends with where there is no room to go on.
+    pub fn no_room(&self) -> CheckpointError {
+        let path = self.shared.dir.clone();
+        CheckpointError::Io { path, source: io::ErrorKind::StorageFull.into() }
+    }
+
     /// Begins to write a checkpoint.
     pub fn writer(&self, pin: Pin) -> CheckpointWriter {
         CheckpointWriter::new(self.shared.clone(), pin)
@@ -181,13 +198,16 @@ impl Checkpoints {
 
     /// Begins to receive a checkpoint from another member.
     pub fn receive(&self) -> Result<CheckpointReceiver, CheckpointError> {
-        let number = {
-            let mut files = self.shared.files.lock();
-            files.received_count += 1;
-            files.received_count
-        };
-        let path = self.shared.dir.join(format!("received-{number}{TEMPORARY_SUFFIX}"));
-        CheckpointReceiver::new(self.shared.clone(), path)
+        CheckpointReceiver::new(self.shared.clone(), self.shared.next_temporary("received"))
+    }
+
+    /// Begins to write a backup. It is none of the member's checkpoints, neither while it is written nor later.
+    pub fn backup_writer(&self, pin: Pin) -> BackupWriter {
+        BackupWriter::new(self.shared.clone(), self.shared.next_temporary("backup"), pin)
+    }
+
+    pub(super) fn into_shared(self) -> Arc<Shared> {
+        self.shared
     }
 
     /// Reads a checkpoint to its end. One that is damaged is set aside, and no longer among the known ones.
@@ -201,12 +221,13 @@ impl Checkpoints {
         verified
     }
 
-    /// The leases in a checkpoint, without what is attached to them. Nothing else of it is looked at but the header.
-    pub(crate) fn leases(&self, info: &CheckpointInfo) -> Result<Table, CheckpointError> {
+    /// The leases in a checkpoint, without what is attached to them, and the alarms. Nothing else of it is looked at but
+    /// the header.
+    pub(crate) fn leases(&self, info: &CheckpointInfo) -> Result<(Table, Alarms), CheckpointError> {
         let file = self.shared.disk.open(&info.path, OpenMode::Read);
         let file = file.map_err(CheckpointError::io(&info.path))?;
-        let (mut scanner, _, _) = Scanner::begin(&*file, &info.path)?;
-        scanner.leases()
+        let (mut scanner, _, state) = Scanner::begin(&*file, &info.path)?;
+        Ok((scanner.leases()?, state.alarms))
     }
 
     /// Sets a checkpoint aside.
@@ -217,6 +238,13 @@ impl Checkpoints {
 }
 
 impl Shared {
+    /// A temporary name that no other file has.
+    fn next_temporary(&self, what: &str) -> PathBuf {
+        let mut files = self.files.lock();
+        files.temporary_count += 1;
+        self.dir.join(format!("{what}-{}{TEMPORARY_SUFFIX}", files.temporary_count))
+    }
+
     /// The final name of the checkpoint at a position.
     pub(super) fn path_of(&self, position: Position) -> PathBuf {
         self.dir.join(format!("{:020}{SUFFIX}", position.index))

@@ -10,6 +10,7 @@ use kvorum_lease::chunk::{ChunkError, Decoder};
 use kvorum_mvcc as mvcc;
 use kvorum_types::{ByteCursor, Position, UnexpectedEnd};
 
+use super::backup::{BACKUP_DIGEST_BYTES, padding_bytes};
 use crate::state::{State, StateError};
 
 const MAGIC: [u8; 8] = *b"kvorumck";
@@ -181,13 +182,34 @@ pub(crate) struct Scanner<'a> {
     chunk_count: u32,
     /// Chunks of leases come next.
     has_leases: bool,
+    ending: Ending,
+}
+
+/// What may follow a checkpoint in its file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ending {
+    /// Nothing.
+    Bare,
+    /// What ends a backup: padding, and a digest that someone else looks at.
+    Sealed,
+    /// Either.
+    Any,
 }
 
 impl<'a> Scanner<'a> {
-    /// Begins with the header.
+    /// Begins with the header of a file that holds a checkpoint and nothing else.
     pub(crate) fn begin(
         file: &'a dyn DiskFile,
         path: &'a Path,
+    ) -> Result<(Scanner<'a>, Header, State), CheckpointError> {
+        Scanner::begin_with(file, path, Ending::Bare)
+    }
+
+    /// Begins with the header.
+    pub(super) fn begin_with(
+        file: &'a dyn DiskFile,
+        path: &'a Path,
+        ending: Ending,
     ) -> Result<(Scanner<'a>, Header, State), CheckpointError> {
         let file_bytes = file.len().map_err(CheckpointError::io(path))?;
         let mut scanner = Scanner {
@@ -199,6 +221,7 @@ impl<'a> Scanner<'a> {
             crc: 0,
             chunk_count: 0,
             has_leases: false,
+            ending,
         };
         let header = scanner.header()?;
         scanner.has_leases = header.has_leases;
@@ -290,10 +313,33 @@ impl<'a> Scanner<'a> {
         if stream_bytes != Some(self.part_offset) {
             return Err(self.corrupt("the length of the whole does not match"));
         }
-        if self.offset != self.file_bytes {
+        let is_bare = self.offset == self.file_bytes;
+        match self.ending {
+            Ending::Bare if is_bare => Ok(()),
+            Ending::Bare => Err(self.corrupt("something follows the trailer")),
+            Ending::Any if is_bare => Ok(()),
+            Ending::Any | Ending::Sealed => self.seal(),
+        }
+    }
+
+    /// What ends a backup, but for what its digest says.
+    fn seal(&mut self) -> Result<(), CheckpointError> {
+        let stream_crc = self.crc;
+        let padding = self.read(padding_bytes(self.offset))?;
+        if padding.iter().any(|byte| *byte != 0) {
             return Err(self.corrupt("something follows the trailer"));
         }
+        self.read(BACKUP_DIGEST_BYTES)?;
+        if self.offset != self.file_bytes {
+            return Err(self.corrupt("something follows the digest"));
+        }
+        self.crc = stream_crc;
         Ok(())
+    }
+
+    /// The checksum of the checkpoint, once it was read to its end.
+    pub(super) fn stream_crc(&self) -> u32 {
+        self.crc
     }
 
     fn read_u32(&mut self) -> Result<u32, CheckpointError> {

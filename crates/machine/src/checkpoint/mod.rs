@@ -12,18 +12,28 @@
 //!
 //! - A file gets its final name only when it is whole and synced; what has a temporary name is rubbish after a crash.
 //! - [`Checkpoint`] is a file that was read to its end and found intact; [`CheckpointInfo`] is only what its header says.
+//! - A [`Backup`] is a fresh checkpoint in a file without a name, sealed for those outside; [`BackupFile`] is one that came
+//!   back and was found intact. Neither is among the member's own, and neither keeps one of those from being removed.
 //! - Of what was applied the newest checkpoint and its predecessor are kept; of what was received and not installed, the
 //!   newest. One found damaged is set aside, and never used.
 
+mod backup;
 mod files;
 mod format;
 mod reader;
 mod receiver;
+mod restore;
+mod sink;
 mod writer;
 
+pub use backup::{
+    BACKUP_ALIGN_BYTES, BACKUP_DIGEST_BYTES, Backup, BackupCheck, BackupError, BackupFile,
+    BackupSummary,
+};
 pub use files::{CheckpointInfo, Checkpoints};
 pub use format::{CHUNK_BYTES_MAX, CheckpointError, STATE_BYTES_MAX};
 pub(crate) use format::{Header, Scanner};
 pub use reader::{Checkpoint, CheckpointReader};
 pub use receiver::CheckpointReceiver;
-pub use writer::{CheckpointWriter, Progress};
+pub use restore::{Founding, RESTORED_AT};
+pub use writer::{BackupWriter, CheckpointWriter, Progress};

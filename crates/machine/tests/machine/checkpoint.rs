@@ -16,7 +16,7 @@ use kvorum_types::{KeyRange, LeaseId, MemberId};
 use crate::fixture::{Fixture, files, member_dir, options, transfer, write_checkpoint};
 
 /// Some history: several keys in several generations, a compaction, members.
-fn populated(keys: usize) -> Fixture {
+pub fn populated(keys: usize) -> Fixture {
     let mut fixture = Fixture::new();
     let members = (1..=3)
         .map(|id| MemberSeed {
@@ -39,7 +39,7 @@ fn populated(keys: usize) -> Fixture {
 }
 
 /// Everything that can be read, at every revision that can be read.
-fn contents(view: &View) -> Vec<String> {
+pub fn contents(view: &View) -> Vec<String> {
     let mut out = Vec::new();
     for at in view.compact_revision().max(1)..=view.revision() {
         let read = view.range(&KeyRange::all(), at, &RangeOptions::default()).unwrap();
@@ -268,6 +268,7 @@ fn an_install_switches_readers_and_leaves_held_views_on_the_old_store() {
     }
     assert_eq!(contents(&follower.view()), contents(&leader.view()));
     follower.put("more", "3").unwrap();
+    follower.machine.defragmenter().remove_unused();
     assert_eq!(follower.stores.numbers(), [2], "nobody reads the old store any more");
 
     // The installed store is the one that a restart finds.
@@ -387,6 +388,42 @@ fn a_received_checkpoint_stays_while_it_may_still_be_installed() {
     drop(received);
     follower.checkpoints.remove_unneeded();
     assert_eq!(kept(&follower), [mine, installed.index, 7]);
+}
+
+/// etcd's issue 18055: a snapshot waited to be installed, a newer one came and took its file away, and the member died of it.
+#[test]
+fn issue_18055_a_snapshot_that_waits_is_installed_though_newer_ones_have_come() {
+    let mut leader = Fixture::new();
+    let mut follower = Fixture::new();
+    let mut received = Vec::new();
+    for number in 0..4 {
+        leader.put("a", &number.to_string()).unwrap();
+        // Beside its own.
+        follower.put("a", &number.to_string()).unwrap();
+        follower.checkpoint().unwrap();
+        leader.put("b", &number.to_string()).unwrap();
+    }
+    for number in 0..3 {
+        leader.put("c", &number.to_string()).unwrap();
+        let info = leader.checkpoint().unwrap();
+        let waits = transfer(&leader.checkpoints, &info, &follower.checkpoints, 500).unwrap();
+        received.push((waits, leader.view().hash(0).unwrap()));
+        follower.checkpoints.remove_unneeded();
+    }
+    for (waits, hash) in received {
+        let installed = waits.position().index;
+        follower.machine.install(waits).unwrap();
+        assert_eq!(follower.view().hash(0).unwrap(), hash);
+        // The store dies with the member, and the newer ones are no good: its file is what is left.
+        let (disk, stores) = (follower.disk.fork(), KeptStores::default());
+        for newer in kept(&follower).into_iter().filter(|index| *index > installed) {
+            disk.remove(&member_dir().join(format!("checkpoint/{newer:020}.ckpt"))).unwrap();
+        }
+        let backend = BackendKind::Kept(stores.clone());
+        let log = leader.log[..=installed as usize].to_vec();
+        let restarted = Fixture::with(disk, stores, backend, log, Some(installed)).unwrap();
+        assert_eq!(restarted.view().hash(0).unwrap(), hash);
+    }
 }
 
 #[test]

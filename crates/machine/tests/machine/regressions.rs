@@ -240,7 +240,7 @@ fn an_entry_this_version_does_not_know_stops_the_machine_with_nothing_of_it_appl
     let newer = Command { format_version: COMMAND_FORMAT_VERSION + 1, ..put() };
     let versionless = Command { format_version: 0, ..put() };
     let unknown = [
-        entry(vec![batch(vec![put(), of_kind(10)], BATCH_FORMAT_VERSION)]),
+        entry(vec![batch(vec![put(), of_kind(i32::MAX)], BATCH_FORMAT_VERSION)]),
         entry(vec![batch(vec![put(), of_kind(0)], BATCH_FORMAT_VERSION)]),
         entry(vec![batch(vec![put(), newer], BATCH_FORMAT_VERSION)]),
         entry(vec![batch(vec![put(), versionless], BATCH_FORMAT_VERSION)]),

@@ -20,7 +20,13 @@ pub fn outcome(outcome: &Outcome) -> String {
         }
         Ok(Reply::LeaseRevoke(response)) => format!("revoked, {}\n", header(&response.header)),
         Ok(Reply::LeaseExpire | Reply::LeaseCheckpoint) => "noted\n".to_owned(),
-        Ok(Reply::MemberAttributes) => "noted\n".to_owned(),
+        Ok(Reply::MemberAttributes | Reply::Downgrade) => "noted\n".to_owned(),
+        Ok(Reply::MembersChanged) => "changed\n".to_owned(),
+        Ok(Reply::Alarm(alarms)) => {
+            let names: Vec<_> =
+                alarms.iter().map(|a| format!("{:?} of {}", a.kind, a.member)).collect();
+            format!("alarms: {}\n", names.join(", "))
+        }
         Err(error) => command_error(error),
     }
 }

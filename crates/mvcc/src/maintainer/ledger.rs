@@ -86,6 +86,18 @@ impl Ledger {
         Ok(())
     }
 
+    /// What a backend would say that holds these blocks and no others.
+    pub fn meta_of(&self, blocks: &[BlockInfo]) -> StoredMeta {
+        let set_hash = blocks.iter().fold(0_u64, |sum, info| sum.wrapping_add(info.set_hash()));
+        let (next_serial, block_count) = (self.next_serial, blocks.len() as u64);
+        StoredMeta { next_serial, block_count, set_hash, ..self.meta.clone() }
+    }
+
+    /// Goes on in another backend, which says `meta`.
+    pub fn move_to(&mut self, backend: Arc<dyn Backend>, meta: StoredMeta) {
+        (self.backend, self.meta) = (backend, meta);
+    }
+
     /// Makes the blocks written count, and with them the publish they reach to.
     pub fn commit_publish(&mut self, mark: &Mark) -> Result<(), BackendError> {
         self.meta.revision = mark.revision;

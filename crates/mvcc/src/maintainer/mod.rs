@@ -6,6 +6,7 @@
 //! | free | removes blocks that were replaced | the views that hold them, up to their age limit |
 //! | sweep | counts, change by change, what a compaction made superfluous; takes dead keys out of the index | the compaction to be committed |
 //! | rewrite | replaces blocks that are mostly superfluous, or small, by fewer | the sweep |
+//! | move | takes all blocks to another backend, and the store with them | an order |
 //!
 //! A compaction thus goes through five stages: it is published (readers are refused older revisions), committed (a
 //! reopened store refuses them too), swept, rewritten, freed. Nothing is dropped before the second, so that a store
@@ -19,12 +20,14 @@
 //! replaced blocks are gone, and from then on the tombstones that are older than the pass are dropped as well.
 
 mod ledger;
+mod relocate;
 mod retired;
 mod rewrite;
 mod sweep;
 mod write_behind;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,6 +40,7 @@ use crate::maintainer::rewrite::Cleaning;
 use crate::maintainer::sweep::Sweep;
 use crate::maintainer::write_behind::Staged;
 use crate::open::Loaded;
+use crate::relocation::Relocating;
 use crate::store::Hub;
 
 pub(crate) use crate::maintainer::sweep::Dead;
@@ -63,6 +67,8 @@ pub struct Maintained {
     /// Nothing is left to do until the store's wake is rung, the log's durable index rises, or views are dropped or
     /// grow too old.
     pub idle: bool,
+    /// Idle, but only for so long: a compaction rests between two of its steps.
+    pub rests: Option<Duration>,
     /// Blocks written.
     pub blocks_written: usize,
     /// Blocks removed.
@@ -91,6 +97,10 @@ impl Maintainer {
         self.follow_adoption();
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
+        }
+        if self.core.relocating.is_none() {
+            let ordered = self.hub.relocation.lock().take();
+            self.core.relocating = ordered.map(Relocating::new);
         }
         let result = self.core.step(durable_index, now);
         self.note_failure(result)
@@ -126,9 +136,12 @@ pub(crate) struct Core {
     sweep: Sweep,
     cleaning: Cleaning,
     retired: Retired,
+    relocating: Option<Relocating>,
     /// The task to try first in the next step: each gets its turn.
     next_task: usize,
     measured_at: Duration,
+    /// When a compaction has last done a step.
+    compacted_at: Option<Duration>,
     /// When write-behind has committed a publish.
     committed_at: Duration,
     now: Duration,
@@ -139,13 +152,17 @@ type Task = fn(&mut Core, Option<u64>, &mut Maintained) -> Result<bool, BackendE
 /// The place of write-behind among the tasks.
 const WRITE_BEHIND: usize = 0;
 
+/// The places of what compactions make to do, which rests between two steps: sweep, rewrite and clean.
+const COMPACTION: Range<usize> = 2..5;
+
 /// Each does a bounded piece of work, or says that it has none.
-const TASKS: [Task; 5] = [
+const TASKS: [Task; 6] = [
     |core, durable_index, done| core.write_behind(durable_index, false, done),
     |core, _, done| core.free(done),
     |core, _, _| core.sweep(),
     |core, _, done| core.rewrite(done),
     |core, _, done| core.clean(done),
+    |core, _, done| core.relocate(done),
 ];
 
 impl Core {
@@ -157,8 +174,10 @@ impl Core {
             engine,
             staged: None,
             retired: Retired::default(),
+            relocating: None,
             next_task: 0,
             measured_at: Duration::ZERO,
+            compacted_at: None,
             committed_at: Duration::ZERO,
             now: Duration::ZERO,
         };
@@ -184,16 +203,30 @@ impl Core {
         let first = if self.staged.is_some() { WRITE_BEHIND } else { self.next_task };
         for offset in 0..TASKS.len() {
             let number = (first + offset) % TASKS.len();
+            let is_compaction = COMPACTION.contains(&number);
+            if is_compaction && self.rests().is_some() {
+                continue;
+            }
             if let Some(task) = TASKS.get(number)
                 && task(self, durable_index, &mut done)?
             {
+                if is_compaction {
+                    self.compacted_at = Some(self.now);
+                }
                 self.next_task = number + 1;
                 return Ok(done);
             }
         }
         self.note_scrubbed();
         done.idle = true;
+        done.rests = self.rests();
         Ok(done)
+    }
+
+    /// How long no compaction is gone on with.
+    fn rests(&self) -> Option<Duration> {
+        let due = self.compacted_at?.saturating_add(self.engine.options.compaction_pause);
+        due.checked_sub(self.now).filter(|rest| !rest.is_zero())
     }
 
     fn measure(&mut self) {

@@ -38,6 +38,11 @@ struct RetiredBlock {
 }
 
 impl Retired {
+    /// Nothing is retired: what was is left where it is. The present set keeps its number.
+    pub fn after(before: &Retired) -> Retired {
+        Retired { set_number: before.set_number, ..Retired::default() }
+    }
+
     /// Notes that the present set was replaced, and that `blocks` are not in the new one.
     fn note(&mut self, replaced: &Arc<BlockSet>, blocks: &[BlockInfo], now: Duration) {
         for info in blocks {

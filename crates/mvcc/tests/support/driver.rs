@@ -1,13 +1,13 @@
 //! Random work on a store and on the model, compared all the time.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_mvcc::{
-    KeyState, Maintainer, MemBackend, Opened, Options, RangeOptions, Read, ReadError, Restore,
-    Store, View, create, open,
+    Backend, KeyState, Maintainer, MemBackend, Opened, Options, RangeOptions, Read, ReadError,
+    RelocateError, Relocated, Relocation, Restore, Store, View, create, open,
 };
 use kvorum_types::{KeyRange, RangeEnd, Revision};
 use prost::Message;
@@ -27,6 +27,10 @@ pub struct Driver {
     index: u64,
     durable_index: u64,
     key_count: u64,
+    /// Where the store has moved to, and what the moves came to.
+    moved: Arc<Mutex<Option<Kept>>>,
+    moves: Arc<Mutex<Vec<Result<Relocated, RelocateError>>>>,
+    moves_ordered: usize,
 }
 
 impl Driver {
@@ -45,6 +49,9 @@ impl Driver {
             index: 0,
             durable_index: 0,
             key_count,
+            moved: Arc::default(),
+            moves: Arc::default(),
+            moves_ordered: 0,
         }
     }
 
@@ -59,7 +66,8 @@ impl Driver {
             50..56 => self.compact(),
             56..75 => self.publish(),
             75..90 => self.maintain(),
-            90..96 => self.check_published(),
+            90..95 => self.check_published(),
+            95 => self.order_move(),
             96..98 => self.check_pinned(),
             98 => self.reopen(),
             _ => self.restore(),
@@ -188,6 +196,36 @@ impl Driver {
         }
     }
 
+    /// Orders a move to another backend, which the maintainer makes by and by, if it is not refused at the end.
+    fn order_move(&mut self) {
+        let target = self.kept.another();
+        let (backend, moved, moves) = (target.backend(), self.moved.clone(), self.moves.clone());
+        let is_refused = self.random.chance(20);
+        let switch = move |_: &Arc<dyn Backend>| {
+            if is_refused {
+                return Err(RelocateError::Overtaken);
+            }
+            *moved.lock().unwrap() = Some(target);
+            Ok(())
+        };
+        let ended = move |result| moves.lock().unwrap().push(result);
+        self.store().reader().relocate(Relocation::new(backend, switch, ended));
+        self.moves_ordered += 1;
+    }
+
+    /// From now on the store is opened where it has moved to. To be called while it is closed.
+    fn follow_move(&mut self) {
+        assert_eq!(self.moves.lock().unwrap().len(), self.moves_ordered, "each move has an end");
+        if let Some(kept) = self.moved.lock().unwrap().take() {
+            self.kept = kept;
+        }
+    }
+
+    /// How many moves came to their end.
+    pub fn moves_made(&self) -> usize {
+        self.moves.lock().unwrap().iter().filter(|made| made.is_ok()).count()
+    }
+
     /// A crash, or a stop in good order, and the next start.
     fn reopen(&mut self) {
         let is_orderly = self.random.chance(30);
@@ -197,6 +235,7 @@ impl Driver {
         }
         self.pinned.clear();
         self.opened = None;
+        self.follow_move();
         let Opened { store, maintainer, meta: found, leased } =
             self.kept.open(self.options.clone());
         let index = found.as_ref().map_or(0, |meta| meta.index);
@@ -239,6 +278,7 @@ impl Driver {
             self.model = model.clone();
             self.published = VecDeque::from([(self.index, model)]);
             self.durable_index = self.index;
+            self.moved.lock().unwrap().take();
             self.kept = Kept::Memory(backend);
             check(&reader.view(), &self.model, &mut self.random, self.key_count);
         }

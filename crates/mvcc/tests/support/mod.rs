@@ -67,6 +67,14 @@ impl Kept {
         }
     }
 
+    /// An empty one of the same kind.
+    pub fn another(&self) -> Kept {
+        match self {
+            Kept::Memory(_) => Kept::memory(),
+            Kept::Sled(_) => Kept::sled(),
+        }
+    }
+
     pub fn create(&self, options: Options) -> Opened {
         kvorum_mvcc::create(self.backend(), options).unwrap()
     }

@@ -47,6 +47,7 @@ pub(in super::super) async fn grant_any(
 async fn grant_as(context: &Context, id: i64, ttl: i64) -> Result<LeaseGrantResponse, CallError> {
     let ttl = ttl.max(context.lease_ttl_min());
     let request = LeaseGrantRequest { id, ttl }.encode_to_vec();
+    context.admit_bytes(request.len()).await?;
     match context.propose(CommandKind::LeaseGrant, request.into()).await? {
         Reply::LeaseGrant(response) => Ok(response),
         _ => Err(CallError::Internal),

@@ -90,7 +90,7 @@ where
 }
 
 /// The endpoints that were given, or with --cluster those that the members advertise.
-async fn endpoints(session: &Session, matches: &ArgMatches) -> Result<Vec<String>, Failure> {
+pub async fn endpoints(session: &Session, matches: &ArgMatches) -> Result<Vec<String>, Failure> {
     if !matches.is_on("cluster") {
         return Ok(session.endpoints.clone());
     }

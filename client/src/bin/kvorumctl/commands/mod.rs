@@ -1,17 +1,22 @@
 //! One file a command: its flags, its arguments, and what it does.
 
+mod alarm;
 mod child;
 mod compaction;
 mod completion;
+mod defrag;
 mod del;
+mod downgrade;
 mod elect;
 mod endpoint;
 pub mod get;
 mod lease;
 mod lock;
 mod member;
+mod move_leader;
 mod put;
 mod signals;
+mod snapshot;
 mod txn;
 mod version;
 mod watch;
@@ -42,6 +47,11 @@ pub fn all() -> Vec<Command> {
         elect::command(),
         endpoint::command(),
         member::command(),
+        move_leader::command(),
+        alarm::command(),
+        defrag::command(),
+        snapshot::command(),
+        downgrade::command(),
         bench::command(),
         version::command(),
         completion::command(),
@@ -63,6 +73,11 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "elect" => elect::run(matches).await,
         "endpoint" => endpoint::run(matches).await,
         "member" => member::run(matches).await,
+        "move-leader" => move_leader::run(matches).await,
+        "alarm" => alarm::run(matches).await,
+        "snapshot" => snapshot::run(matches).await,
+        "defrag" => defrag::run(matches).await,
+        "downgrade" => downgrade::run(matches).await,
         "bench" => bench::run(matches).await,
         "version" => version::run(),
         "completion" => completion::run(matches),

@@ -4,6 +4,7 @@
 //! and understands the same, its error texts included.
 
 pub mod duration;
+pub mod errno;
 pub mod json;
 pub mod number;
 pub mod quote;

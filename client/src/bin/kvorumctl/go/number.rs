@@ -41,6 +41,16 @@ pub fn parse_int(text: &str, base: Base) -> Result<i64, String> {
     }
 }
 
+/// An id: 64 bits in hexadecimal, without sign or prefix.
+pub fn parse_id(text: &str) -> Result<u64, String> {
+    let fail =
+        |why: &str| Err(format!("strconv.ParseUint: parsing {}: {why}", quoted(text.as_bytes())));
+    if text.is_empty() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return fail("invalid syntax");
+    }
+    u64::from_str_radix(text, 16).or_else(|_| fail("value out of range"))
+}
+
 /// The base that a number's prefix names, and its digits.
 fn any_base(digits: &str) -> (u32, String) {
     let lower = digits.to_ascii_lowercase();
@@ -72,7 +82,7 @@ pub fn lease_id(id: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Base, lease_id, parse_bool, parse_int};
+    use super::{Base, lease_id, parse_bool, parse_id, parse_int};
 
     #[test]
     fn integers() {
@@ -133,5 +143,16 @@ mod tests {
             parse_bool("yes"),
             Err(r#"strconv.ParseBool: parsing "yes": invalid syntax"#.into())
         );
+    }
+
+    #[test]
+    fn ids() {
+        assert_eq!(parse_id("ffffffffffffffff"), Ok(u64::MAX));
+        assert_eq!(parse_id("00B5cf"), Ok(0xb5cf));
+        let fail = |text: &str, why| Err(format!("strconv.ParseUint: parsing {text:?}: {why}"));
+        for text in ["", "zz", "0x1", "-1", "+1", " 1"] {
+            assert_eq!(parse_id(text), fail(text, "invalid syntax"));
+        }
+        assert_eq!(parse_id("12345678901234567"), fail("12345678901234567", "value out of range"));
     }
 }

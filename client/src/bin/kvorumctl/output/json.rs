@@ -78,14 +78,19 @@ pub fn members(answer: &MemberListResponse) -> Object {
     with_header(answer.header).list("members", answer.members.iter().map(member))
 }
 
-fn member(member: &Member) -> String {
+/// A member, as the text of its object.
+pub fn member(member: &Member) -> String {
+    member_object(member).finish()
+}
+
+/// A member.
+pub fn member_object(member: &Member) -> Object {
     Object::new()
         .number("ID", member.id)
         .text("name", &member.name)
         .list("peerURLs", member.peer_ur_ls.iter().map(|url| string(url)))
         .list("clientURLs", member.client_ur_ls.iter().map(|url| string(url)))
         .flag("isLearner", member.is_learner)
-        .finish()
 }
 
 /// Members with ids in hexadecimal. The names differ from the plain form in one place, as they do in etcdctl 3.5.

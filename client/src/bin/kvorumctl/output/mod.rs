@@ -8,6 +8,7 @@
 //! | json | programs | every field that is not zero; keys and values in base64 |
 //! | protobuf | programs | the answer's own bytes |
 
+mod admin;
 mod fields;
 mod json;
 mod lease;
@@ -303,11 +304,18 @@ impl Printer {
     }
 
     fn unsupported(&self) -> Failure {
-        let name = if self.format == Format::Table { "table" } else { "protobuf" };
+        let name = match self.format {
+            Format::Table => "table",
+            Format::Fields => "fields",
+            _ => "protobuf",
+        };
         Failure::new(BAD_FEATURE, format!("{name} not supported as output format"))
     }
 }
 
+#[cfg(test)]
+#[path = "admin_tests.rs"]
+mod admin_tests;
 #[cfg(test)]
 #[path = "lease_tests.rs"]
 mod lease_tests;

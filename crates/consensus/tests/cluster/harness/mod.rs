@@ -1,6 +1,7 @@
 //! Members on disks in memory, their workers on threads, all on one runtime.
 
 mod clocks;
+mod members;
 mod network;
 
 use std::path::{Path, PathBuf};
@@ -9,7 +10,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvorum_consensus::{Clock, InitialMember, ProposeError, Settings, Start, StartError, Workers};
+use kvorum_consensus::{
+    Clock, InitialMember, ProposeError, Settings, Start, StartError, Step, Worker, Workers,
+};
 use kvorum_disk::FaultyDisk;
 use kvorum_machine::{BackendKind, Reply};
 use kvorum_mvcc::Read;
@@ -21,6 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use prost::Message;
 
 pub use self::clocks::Clocks;
+pub use self::members::{NOT_STRICT, STRICT, add, announce, peer_url, remove};
 pub use self::network::{Network, TestMember, body_of};
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -83,6 +87,8 @@ impl Plan {
         settings.election_timeout = Duration::from_millis(400);
         settings.catchup_entries = self.catchup_entries;
         settings.checkpoint_bytes = self.checkpoint_bytes;
+        // One that comes later joins what there is.
+        settings.initialise = id.0 <= self.member_count;
         (self.adjust)(&mut settings);
         settings
     }
@@ -93,6 +99,8 @@ pub struct Node {
     pub id: MemberId,
     pub member: TestMember,
     pub disk: FaultyDisk,
+    /// Holds back what applies entries.
+    pub applier: Brake,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -121,10 +129,17 @@ impl Node {
             clock: plan.clock_of(id),
         };
         let (member, Workers { all }) = TestMember::start(start).await?;
-        let threads = all.into_iter().map(|worker| std::thread::spawn(move || worker.run()));
-        let threads = threads.collect();
+        let applier = Brake::default();
+        let run = |worker: Worker| match worker.name {
+            "kv-apply" => {
+                let brake = applier.clone();
+                std::thread::spawn(move || brake.run(worker))
+            }
+            _ => std::thread::spawn(move || worker.run()),
+        };
+        let threads = all.into_iter().map(run).collect();
         network.join(id, member.clone());
-        Ok(Node { id, member, disk, threads })
+        Ok(Node { id, member, disk, applier, threads })
     }
 
     /// Stops the member in order and gives its disk back.
@@ -327,5 +342,39 @@ impl Gate {
     pub fn open(&self) {
         *self.is_open.lock() = true;
         self.opened.notify_all();
+    }
+}
+
+/// Holds a worker back between two steps.
+#[derive(Clone, Default)]
+pub struct Brake {
+    gate: Arc<Mutex<Option<Arc<Gate>>>>,
+}
+
+impl Brake {
+    /// Holds the worker back until this is released.
+    pub fn hold(&self) {
+        *self.gate.lock() = Some(Arc::default());
+    }
+
+    pub fn release(&self) {
+        if let Some(gate) = self.gate.lock().take() {
+            gate.open();
+        }
+    }
+
+    fn run(&self, mut worker: Worker) {
+        let bell = worker.bell();
+        loop {
+            let gate = self.gate.lock().clone();
+            if let Some(gate) = gate {
+                gate.pass();
+            }
+            match worker.step() {
+                Step::Again => {}
+                Step::Wait(time) => bell.wait(time),
+                Step::Stopped => break,
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kvorum_consensus::{Lane, Member, PipeRx, PipeTx, TokioRuntime, Transport};
+use kvorum_consensus::{Lane, Member, PipeRx, PipeTx, Removed, TokioRuntime, Transport};
 use kvorum_proto::peer;
 use kvorum_proto::peer::message::Body;
 use kvorum_types::MemberId;
@@ -131,17 +131,19 @@ impl Network {
         if shared.cut.contains(&(from, to)) || shared.cut.contains(&(to, from)) {
             return Reach::Silence;
         }
-        shared
-            .members
-            .get(&to)
-            .cloned()
-            .map_or(Reach::Nobody, |member| Reach::Member(Box::new(member)))
+        match shared.members.get(&to) {
+            Some(member) if member.has_removed(from) => Reach::Refused,
+            Some(member) => Reach::Member(Box::new(member.clone())),
+            None => Reach::Nobody,
+        }
     }
 }
 
 enum Reach {
     Member(Box<TestMember>),
     Nobody,
+    /// The other side says that the caller was removed.
+    Refused,
     Silence,
 }
 
@@ -158,6 +160,9 @@ impl Transport for Endpoint {
     async fn connect(&self, to: MemberId, _: &[String], lane: Lane) -> io::Result<(Tx, Rx)> {
         let member = match self.network.reach(self.me, to) {
             Reach::Member(member) => member,
+            Reach::Refused => {
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, Removed));
+            }
             Reach::Nobody => return Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
             Reach::Silence => return std::future::pending().await,
         };

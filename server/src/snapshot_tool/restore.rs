@@ -1,0 +1,85 @@
+//! `kvorum snapshot restore`: one member of a new cluster, from a backup.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kvorum_consensus::{Founding, InitialMember, found};
+use kvorum_disk::{Disk, RealDisk};
+use kvorum_machine::{BackupCheck, BackupFile};
+
+use super::progress::Progress;
+use crate::config::{Config, RestoreSettings};
+
+/// Makes the directories of a member. Everything is durable on return; where it fails, what was begun is left for the
+/// operator to remove, as by etcdutl.
+pub(super) fn run(settings: &RestoreSettings) -> Result<(), String> {
+    settings.member.check_bootstrap().map_err(|error| error.to_string())?;
+    let (data_dir, wal_dir) = dirs(settings)?;
+    let check = if settings.skip_hash_check { BackupCheck::NoDigest } else { BackupCheck::Digest };
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
+    // Its digest is computed, it is checked block by block, and then copied.
+    let progress = Progress::new(&settings.path, if settings.skip_hash_check { 2 } else { 3 });
+    progress.say(&format!("verifying {}", settings.path.display()));
+    let backup = BackupFile::verify(&progress, &settings.path, check).map_err(|e| e.to_string())?;
+    let founding = founding(settings);
+    let (cluster, member) = (founding.cluster, founding.member);
+    let names: Vec<String> = founding
+        .members
+        .iter()
+        .map(|member| format!("{}={} ({})", member.name, member.peer_urls.join(","), member.id))
+        .collect();
+    progress.say(&format!("restoring into {}", data_dir.display()));
+    found(disk, &data_dir.join("member"), &wal_dir, Default::default(), &backup, founding)
+        .map_err(|error| error.to_string())?;
+    drop(progress);
+    let summary = backup.summary();
+    let revision = summary.revision.saturating_add_unsigned(settings.bump_revision);
+    eprintln!("restored {}", settings.path.display());
+    eprintln!("  member     {} {member}", settings.member.name);
+    eprintln!("  cluster    {cluster} of {}", names.join(", "));
+    eprintln!("  revision   {revision}");
+    eprintln!("  changes    {}, leases {}", summary.change_count, summary.lease_count);
+    Ok(())
+}
+
+/// Where the member will be. There must be nothing yet.
+fn dirs(settings: &RestoreSettings) -> Result<(PathBuf, PathBuf), String> {
+    let data_dir = settings.member.data_dir.clone();
+    let is_free = |dir: &Path| match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if !is_free(&data_dir) {
+        return Err(format!(
+            "data-dir {:?} not empty or could not be read",
+            data_dir.display().to_string()
+        ));
+    }
+    let Some(wal_dir) = settings.member.wal_dir.clone() else {
+        let wal_dir = data_dir.join("member").join("wal");
+        return Ok((data_dir, wal_dir));
+    };
+    if wal_dir.exists() {
+        return Err(format!("wal-dir {:?} exists", wal_dir.display().to_string()));
+    }
+    Ok((data_dir, wal_dir))
+}
+
+fn founding(settings: &RestoreSettings) -> Founding {
+    let Config { initial_cluster, initial_cluster_token: token, .. } = &*settings.member;
+    let ids = initial_cluster.member_ids(token);
+    let id_of = |name: &str| ids.get(name).copied().unwrap_or_default();
+    let members = initial_cluster.members().map(|(name, urls)| InitialMember {
+        id: id_of(name),
+        name: name.to_owned(),
+        peer_urls: urls.iter().map(|url| url.as_str().to_owned()).collect(),
+    });
+    Founding {
+        cluster: initial_cluster.cluster_id(token),
+        member: id_of(&settings.member.name),
+        members: members.collect(),
+        bump_revision: settings.bump_revision,
+        mark_compacted: settings.mark_compacted,
+    }
+}
