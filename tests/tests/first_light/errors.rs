@@ -1,6 +1,6 @@
 //! Errors that belong to no single request: size, missing leaders, calls that do not exist yet.
 
-use kvorum_proto::api::etcdserverpb::{MoveLeaderRequest, maintenance_client::MaintenanceClient};
+use kvorum_proto::api::etcdserverpb::{AuthStatusRequest, auth_client::AuthClient};
 use prost::Message;
 use tonic::Request;
 
@@ -59,10 +59,10 @@ async fn every_kind_of_write_has_the_same_limit_and_every_message_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_not_there_yet_is_named() {
     let (_cluster, endpoint) = member().await;
-    let mut maintenance = MaintenanceClient::new(endpoint.channel());
-    let status = maintenance.move_leader(MoveLeaderRequest { target_id: 1 }).await.unwrap_err();
+    let mut auth = AuthClient::new(endpoint.channel());
+    let status = auth.auth_status(AuthStatusRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().contains("MoveLeader"), "{}", status.message());
+    assert!(status.message().contains("AuthStatus"), "{}", status.message());
 }
 
 #[tokio::test(flavor = "multi_thread")]
