@@ -86,6 +86,14 @@ impl Alarms {
         Ok(is_done.then_some(alarm).into_iter().collect())
     }
 
+    /// Whoever is removed has no store that could be full.
+    pub(crate) fn end_no_space_of(&mut self, member: MemberId) {
+        let alarm = Alarm { member, kind: AlarmKind::NoSpace };
+        if self.0.contains(&alarm) {
+            Arc::make_mut(&mut self.0).remove(&alarm);
+        }
+    }
+
     /// Refuses a command that must not be executed while the alarms stand.
     pub(crate) fn check(&self, kind: CommandKind, request: &Bytes) -> Result<(), Failure> {
         if self.0.is_empty() {

@@ -283,7 +283,13 @@ fn apply_to_members(
             members.set_attributes(MemberAttributes::decode(request)?)?;
         }
         CommandKind::MemberAdd => members.add(MemberAdd::decode(request)?)?,
-        CommandKind::MemberRemove => members.remove(MemberRemove::decode(request)?)?,
+        CommandKind::MemberRemove => {
+            let remove = MemberRemove::decode(request)?;
+            let id = MemberId(remove.member_id);
+            members.remove(remove)?;
+            // Nobody is left to find room again there.
+            state.alarms.end_no_space_of(id);
+        }
         CommandKind::MemberUpdate => members.update(MemberUpdate::decode(request)?)?,
         CommandKind::MemberPromote => members.promote(MemberPromote::decode(request)?)?,
         other => panic!("{other:?} does not concern members"),

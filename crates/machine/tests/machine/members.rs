@@ -1,7 +1,9 @@
 //! Members come and go by commands, and what came of that outlives checkpoints and restarts.
 
-use kvorum_machine::{CommandError, MachineReader, MemberSeed, Outcome, Payload, Reply};
+use kvorum_machine::{AlarmKind, CommandError, MachineReader, MemberSeed, Outcome, Payload, Reply};
 use kvorum_mvcc::Read;
+use kvorum_proto::api::etcdserverpb::alarm_request::AlarmAction;
+use kvorum_proto::api::etcdserverpb::{AlarmRequest, AlarmType};
 use kvorum_proto::entry::{
     CommandKind, Downgrade, MemberAdd, MemberAttributes, MemberPromote, MemberRemove, MemberUpdate,
 };
@@ -58,6 +60,23 @@ fn members_come_and_go() {
     assert_eq!(add(&mut fixture, 1, false), Err(CommandError::MemberNotFound));
     assert_eq!(shown(&fixture.machine.reader()), (vec![2, 3, -5], vec![1]));
     assert_eq!(fixture.view().revision(), 1, "no key was touched");
+}
+
+/// Who replaces a member whose disk is full must not be left with its alarm, which nobody else would end.
+#[test]
+fn a_member_that_goes_takes_its_lack_of_space_with_it() {
+    let mut fixture = founded();
+    for (member_id, kind) in
+        [(1, AlarmType::Nospace), (1, AlarmType::Corrupt), (2, AlarmType::Nospace)]
+    {
+        let action = AlarmAction::Activate.into();
+        let raise = AlarmRequest { action, member_id, alarm: kind.into() };
+        send(&mut fixture, CommandKind::Alarm, &raise).unwrap();
+    }
+    remove(&mut fixture, 1).unwrap();
+    let left = fixture.machine.reader().alarms();
+    let left: Vec<_> = left.iter().map(|alarm| (alarm.member.0, alarm.kind)).collect();
+    assert_eq!(left, [(1, AlarmKind::Corrupt), (2, AlarmKind::NoSpace)]);
 }
 
 /// etcd's issue 19563: that a learner had been promoted was not in the store, and forgotten with the next restart.
