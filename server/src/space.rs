@@ -31,7 +31,7 @@ const NEAR_INTERVAL: Duration = Duration::from_millis(100);
 const OVERHEAD_BYTES: u64 = 256;
 
 /// How long somebody who is refused waits for the alarm at most.
-const RAISE_TIME_MAX: Duration = Duration::from_secs(5);
+const RAISE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A twentieth of a very large disk is more than anybody needs.
 const TWENTIETH_BYTES_MAX: u64 = 1 << 30;
@@ -75,15 +75,18 @@ impl Space {
 
     /// Waits, after a refusal, until the alarm stands or could not be raised. As in etcd, who is refused sees it.
     pub(crate) async fn wait_for_alarm(&self, stands: impl Fn() -> bool) {
-        // A look that was under way did not see the refusal; the next one does.
-        for _ in 0..2 {
-            let looked = self.looked.notified();
-            if stands() {
-                return;
+        let raised = async {
+            // A look that was under way did not see the refusal; the next one does.
+            for _ in 0..2 {
+                let looked = self.looked.notified();
+                if stands() {
+                    return;
+                }
+                looked.await;
             }
-            // There is nothing to be done about an alarm that does not come, and the refusal holds.
-            let _ = timeout(RAISE_TIME_MAX, looked).await;
-        }
+        };
+        // There is nothing to be done about an alarm that does not come, and the refusal holds.
+        let _ = timeout(RAISE_TIME_MAX, raised).await;
     }
 
     /// What is wrong with so many bytes in use, and so few free on a disk.

@@ -11,6 +11,9 @@ use kvorum_machine::{BackupCheck, BackupFile};
 use super::progress::Progress;
 use crate::config::{Config, RestoreSettings};
 
+/// The largest revision that a new cluster may begin with.
+const REVISION_MAX: i64 = i64::MAX / 2;
+
 /// Makes the directories of a member. Everything is durable on return; where it fails, what was begun is left for the
 /// operator to remove, as by etcdutl.
 pub(super) fn run(settings: &RestoreSettings) -> Result<(), String> {
@@ -22,6 +25,7 @@ pub(super) fn run(settings: &RestoreSettings) -> Result<(), String> {
     let progress = Progress::new(&settings.path, if settings.skip_hash_check { 2 } else { 3 });
     progress.say(&format!("verifying {}", settings.path.display()));
     let backup = BackupFile::verify(&progress, &settings.path, check).map_err(|e| e.to_string())?;
+    let revision = raised(backup.summary().revision, settings.bump_revision)?;
     let founding = founding(settings);
     let (cluster, member) = (founding.cluster, founding.member);
     let names: Vec<String> = founding
@@ -34,13 +38,19 @@ pub(super) fn run(settings: &RestoreSettings) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     drop(progress);
     let summary = backup.summary();
-    let revision = summary.revision.saturating_add_unsigned(settings.bump_revision);
     eprintln!("restored {}", settings.path.display());
     eprintln!("  member     {} {member}", settings.member.name);
     eprintln!("  cluster    {cluster} of {}", names.join(", "));
     eprintln!("  revision   {revision}");
     eprintln!("  changes    {}, leases {}", summary.change_count, summary.lease_count);
     Ok(())
+}
+
+/// The revision after a bump: one that leaves the new cluster as many again.
+fn raised(revision: i64, bump: u64) -> Result<i64, String> {
+    revision.checked_add_unsigned(bump).filter(|raised| *raised <= REVISION_MAX).ok_or_else(|| {
+        format!("--bump-revision {bump} raises revision {revision} beyond {REVISION_MAX}")
+    })
 }
 
 /// Where the member will be. There must be nothing yet.
@@ -81,5 +91,21 @@ fn founding(settings: &RestoreSettings) -> Founding {
         members: members.collect(),
         bump_revision: settings.bump_revision,
         mark_compacted: settings.mark_compacted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bump_leaves_revisions_for_what_comes() {
+        assert_eq!(raised(7, 0), Ok(7));
+        assert_eq!(raised(7, 1_000_000_000), Ok(1_000_000_007));
+        let refused = raised(7, u64::MAX).unwrap_err();
+        assert!(
+            refused.starts_with("--bump-revision 18446744073709551615 raises revision 7 beyond")
+        );
+        assert!(raised(7, i64::MAX.unsigned_abs() - 7).is_err());
     }
 }
