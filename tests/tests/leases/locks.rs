@@ -8,6 +8,8 @@ use kvorum_testkit::{Cluster, Endpoint, eventually};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
+use crate::queues::has_waiting;
+
 async fn lock(endpoint: &Endpoint, name: &str, lease: i64) -> Result<LockResponse, Status> {
     let request = LockRequest { name: name.to_owned().into(), lease };
     Ok(endpoint.lock().lock(request).await?.into_inner())
@@ -21,21 +23,6 @@ fn locking(endpoint: &Endpoint, name: &'static str, lease: i64) -> JoinHandle<Lo
 async fn unlock(endpoint: &Endpoint, key: impl Into<bytes::Bytes>) {
     let request = UnlockRequest { key: key.into() };
     endpoint.lock().unlock(request).await.expect("an unlock");
-}
-
-/// Waits until so many keys are below `name`.
-async fn has_waiting(endpoint: &Endpoint, name: &str, count: i64) {
-    let request = RangeRequest {
-        key: format!("{name}/").into(),
-        range_end: format!("{name}0").into(),
-        count_only: true,
-        ..Default::default()
-    };
-    eventually("those who wait", async || {
-        let found = endpoint.range(request.clone()).await.map_err(|status| status.to_string())?;
-        if found.count == count { Ok(()) } else { Err(format!("{}", found.count)) }
-    })
-    .await;
 }
 
 #[tokio::test]

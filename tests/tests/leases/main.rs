@@ -6,6 +6,7 @@ mod gone;
 mod hazards;
 mod locks;
 mod places;
+mod queues;
 mod recipes;
 mod safety;
 mod service;

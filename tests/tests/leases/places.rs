@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use kvorum_client::concurrency::{Mutex, Session, SessionOptions};
 use kvorum_client::{Client, Config, Error};
-use kvorum_proto::api::etcdserverpb::RangeRequest;
-use kvorum_testkit::{Cluster, Endpoint, WAIT_MAX, eventually};
+use kvorum_testkit::{Cluster, WAIT_MAX, eventually};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use crate::queues::has_waiting;
 
 /// Seconds that no test lasts.
 const TTL: i64 = 300;
@@ -25,21 +26,6 @@ fn client(urls: &[String]) -> Client {
 
 async fn session(client: &Client) -> Session {
     Session::open(client, SessionOptions::new().ttl(TTL)).await.expect("a session")
-}
-
-/// Waits until so many keys are below `name`.
-async fn has_keys(endpoint: &Endpoint, name: &str, count: i64) {
-    let request = RangeRequest {
-        key: format!("{name}/").into(),
-        range_end: format!("{name}0").into(),
-        count_only: true,
-        ..Default::default()
-    };
-    eventually("those who wait", async || {
-        let found = endpoint.range(request.clone()).await.map_err(|status| status.to_string())?;
-        if found.count == count { Ok(()) } else { Err(format!("{}", found.count)) }
-    })
-    .await;
 }
 
 /// Asks for the lock again and again, gives up early as often as not, and works when it has it. Some of the time a second
@@ -84,7 +70,7 @@ async fn who_comes_and_goes_holds_no_lock_that_is_anothers_and_leaves_nothing_be
             lock.unlock().await.unwrap();
         }
     }
-    has_keys(&cluster.endpoint(0), "name", 0).await;
+    has_waiting(&cluster.endpoint(0), "name", 0).await;
 }
 
 /// Whose watch is at a member that is cut off from the others hears of nothing there.
@@ -102,7 +88,7 @@ async fn who_waits_at_a_member_that_loses_the_others_gets_the_lock_all_the_same(
         urls.rotate_left(1);
         let session = session(&client(&urls)).await;
         waiting.push(tokio::spawn(async move { Mutex::new(&session, "name").lock().await }));
-        has_keys(&cluster.endpoint(leader), "name", count).await;
+        has_waiting(&cluster.endpoint(leader), "name", count).await;
     }
     cluster.cut(cut);
     held.unlock().await.unwrap();

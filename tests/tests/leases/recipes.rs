@@ -10,27 +10,13 @@ use kvorum_testkit::{Cluster, WAIT_MAX, eventually};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::queues::has_waiting;
+
 /// Seconds that no test lasts.
 const TTL: i64 = 300;
 
 async fn session(client: &Client) -> Session {
     Session::open(client, SessionOptions::new().ttl(TTL)).await.expect("a session")
-}
-
-/// Waits until so many keys are below `name`.
-async fn stand_in_line(cluster: &Cluster, name: &str, count: i64) {
-    let request = RangeRequest {
-        key: format!("{name}/").into(),
-        range_end: format!("{name}0").into(),
-        count_only: true,
-        ..Default::default()
-    };
-    eventually("those who wait", async || {
-        let found = cluster.client().range(request.clone()).await;
-        let count_found = found.map_err(|error| error.to_string())?.count;
-        if count_found == count { Ok(()) } else { Err(count_found.to_string()) }
-    })
-    .await;
 }
 
 /// Puts a key if the comparison holds.
@@ -56,7 +42,7 @@ async fn a_mutex_is_had_in_the_order_in_which_it_was_asked_for() {
         let lease = session.lease();
         let lock = tokio::spawn(async move { Mutex::new(&session, "name").lock().await });
         waiting.push((lease, lock));
-        stand_in_line(&cluster, "name", count).await;
+        has_waiting(&cluster.endpoint(0), "name", count).await;
     }
     for (lease, next) in waiting {
         assert!(!next.is_finished());
@@ -75,7 +61,7 @@ async fn who_only_tries_leaves_no_trace() {
     let (first, second) = (session(&client).await, session(&client).await);
     let held = Mutex::new(&first, "name").try_lock().await.unwrap();
     assert!(matches!(Mutex::new(&second, "name").try_lock().await, Err(Error::Locked)));
-    stand_in_line(&cluster, "name", 1).await;
+    has_waiting(&cluster.endpoint(0), "name", 1).await;
     assert_eq!(cluster.endpoint(0).time_to_live(second.lease()).await.unwrap().keys.len(), 0);
     held.unlock().await.unwrap();
     let held = Mutex::new(&second, "name").try_lock().await.unwrap();
@@ -96,7 +82,7 @@ async fn a_lock_that_is_lost_while_it_is_held_goes_to_the_next_and_is_known_to_b
         let second = second.clone();
         async move { Mutex::new(&second, "name").lock().await }
     });
-    stand_in_line(&cluster, "name", 2).await;
+    has_waiting(&cluster.endpoint(0), "name", 2).await;
     assert!(put_if(&client, held.is_owner(), "key", "1".to_owned()).await);
     cluster.endpoint(1).revoke(first.lease()).await.unwrap();
     let lock = timeout(WAIT_MAX, next).await.unwrap().unwrap().unwrap();
@@ -134,7 +120,7 @@ async fn holders_exclude_one_another() {
     tasks.join_all().await;
     let counted = cluster.endpoint(0).get("count").await.unwrap().unwrap();
     assert_eq!(counted, (TASKS * ROUNDS).to_string());
-    stand_in_line(&cluster, "name", 0).await;
+    has_waiting(&cluster.endpoint(0), "name", 0).await;
 }
 
 /// The next leader or value, but for what is told again since it was proclaimed again.
@@ -168,7 +154,7 @@ async fn an_election_goes_on_through_changes_of_the_members_leader() {
     assert_eq!(observed(&mut observer, "ada").await.kv.create_revision, led.fencing_token());
     let candidate = election.clone();
     let next = tokio::spawn(async move { candidate.campaign(&bob, "bob").await });
-    stand_in_line(&cluster, "name", 2).await;
+    has_waiting(&cluster.endpoint(0), "name", 2).await;
     for value in ["ada, again", "ada, once more"] {
         let leader = cluster.leader().await;
         cluster.kill(leader);
@@ -200,7 +186,7 @@ async fn a_leader_whose_session_ends_makes_way() {
     observed(&mut observer, "ada").await;
     let candidate = election.clone();
     let next = tokio::spawn(async move { candidate.campaign(&bob, "bob").await });
-    stand_in_line(&cluster, "name", 2).await;
+    has_waiting(&cluster.endpoint(0), "name", 2).await;
     ada.close().await.unwrap();
     let next = timeout(WAIT_MAX, next).await.unwrap().unwrap().unwrap();
     assert_eq!(observed(&mut observer, "bob").await.kv.create_revision, next.fencing_token());
