@@ -1,4 +1,4 @@
-//! What a client is told when it creates, cancels and asks, to the letter.
+//! What a client is told when it creates, cancels and asks, to the letter, and how often when nothing happens.
 
 mod support;
 
@@ -261,4 +261,102 @@ fn a_stream_is_rung_once_for_what_comes_together() {
     bench.settle();
     assert_eq!(client.rung(), 2, "what is pending was rung for");
     assert_eq!(client.stream.drain(ALL).len(), 20);
+}
+
+#[test]
+fn progress_comes_once_an_interval_to_idle_watchers_that_want_it() {
+    let mut bench = Bench::new(Options::default());
+    let interval = Options::default().progress_interval;
+    let clients: Vec<_> = (0..50).map(|_| bench.open()).collect();
+    for client in &clients {
+        client.stream.create(Create { progress_notify: true, ..watch("a") });
+        client.stream.create(watch("a"));
+        client.stream.create(Create { progress_notify: true, ..watch("b") });
+        bench.settle();
+        client.stream.drain(ALL);
+    }
+    bench.put("b", "told");
+    for client in &clients {
+        assert_eq!(bench.told(client), ["2 at 2 +b=told@2"]);
+    }
+    let mut due = Vec::new();
+    for part in 0..=20 {
+        bench.now = interval + interval / 200 * part;
+        for client in &clients {
+            let told = bench.told(client);
+            assert!(told.is_empty() || told == ["0 at 2"], "{told:?}");
+            due.extend(told.iter().map(|_| part));
+        }
+    }
+    assert_eq!(due.len(), clients.len());
+    due.sort_unstable();
+    due.dedup();
+    assert!(due.len() > 10, "streams have theirs at different times: {due:?}");
+    bench.now += interval * 2;
+    assert_eq!(bench.told(&clients[7]), ["0 at 2", "2 at 2"]);
+}
+
+#[test]
+fn progress_of_very_many_watchers_is_told_a_few_in_each_step() {
+    const COUNT: usize = 5000;
+    let limits = Options { step_progress_max: 100, ..Options::default() };
+    let interval = limits.progress_interval;
+    let mut bench = Bench::new(limits);
+    let (many, other) = (bench.open(), bench.open());
+    for _ in 0..COUNT {
+        many.stream.create(Create { progress_notify: true, ..watch("a") });
+        bench.hub.step(bench.now);
+    }
+    other.stream.create(watch("b"));
+    bench.settle();
+    many.stream.drain(ALL);
+    other.stream.drain(ALL);
+
+    bench.now = interval * 2;
+    let (mut told, mut steps) = (0, 0);
+    while told < COUNT {
+        // Something happens elsewhere all the while, and is told without delay.
+        bench.put("b", "v");
+        bench.hub.step(bench.now);
+        assert_eq!(other.stream.drain(ALL).len(), 1, "step {steps}");
+        let replies = many.stream.drain(ALL);
+        assert!(replies.len() <= 100, "{}", replies.len());
+        assert!(replies.iter().all(|reply| reply.watch_id as usize >= told));
+        told += replies.len();
+        steps += 1;
+    }
+    assert_eq!((told, steps), (COUNT, COUNT / 100 + 1));
+    assert!(bench.hear(&many).is_empty(), "once an interval");
+}
+
+#[test]
+fn progress_that_a_full_queue_had_no_room_for_is_told_when_there_is() {
+    let limits = Options { queue_bytes_max: 2000, ..Options::default() };
+    let interval = limits.progress_interval;
+    let mut bench = Bench::new(limits);
+    let client = bench.open();
+    for _ in 0..100 {
+        client.stream.create(Create { progress_notify: true, ..watch("a") });
+        bench.hear(&client);
+    }
+    for part in 2..5 {
+        // Rounds that are due while another has not ended add nothing.
+        bench.now = interval * part;
+        bench.settle();
+        assert!(bench.hub.figures().pending_bytes < 3000);
+    }
+    let told: Vec<i64> = bench.hear(&client).iter().map(|reply| reply.watch_id).collect();
+    assert_eq!(told, (0..100).collect::<Vec<i64>>());
+    // A round whose watchers are gone has nothing to go on with.
+    bench.now = interval * 6;
+    bench.settle();
+    for watch_id in 0..100 {
+        client.stream.cancel(watch_id);
+    }
+    bench.settle();
+    client.stream.create(Create { progress_notify: true, ..watch("a") });
+    let told = bench.told(&client);
+    assert_eq!(told.last().unwrap(), "100 created at 1");
+    bench.now = interval * 8;
+    assert_eq!(bench.told(&client), ["100 at 1"]);
 }
