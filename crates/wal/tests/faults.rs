@@ -234,6 +234,25 @@ fn a_purge_makes_room_on_a_full_disk() {
 }
 
 #[test]
+fn no_segment_is_made_of_what_is_left_to_others() {
+    let segment = small().segment_bytes;
+    let options = Options { left_bytes: segment, ..small() };
+    let mut harness = Harness::on(with_room_for(3), options);
+    let mut index = 0;
+    while !harness.log().is_full() {
+        harness.append_synced(entries(1, index..index + 1));
+        harness.keep_up();
+        index += 1;
+        assert!(index < 1000);
+    }
+    let left = harness.disk.available_bytes("wal".as_ref()).unwrap();
+    assert!(left >= segment, "{left}");
+    harness.disk.set_capacity(Some(4 * segment + 500));
+    harness.write_all();
+    assert!(!harness.log().is_full());
+}
+
+#[test]
 fn a_disk_that_fills_up_within_a_segment_is_no_failure_either() {
     for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
         let mut harness = Harness::new(small());
