@@ -221,7 +221,7 @@ impl Machine {
             return None;
         }
         let Published { position, state } = self.published.clone();
-        let (view, leases) = (self.reader.store().view(), self.reader.leases());
+        let (view, leases) = (self.reader.store().view().kept(), self.reader.leases());
         position.map(|position| Pin { view, position, state, leases })
     }
 }

@@ -1,13 +1,16 @@
 //! The blocks of one published state, in order.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::block::BlockInfo;
 
 /// What is known of every block, by span. Never changed once published.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct BlockSet {
     blocks: Vec<BlockInfo>,
+    /// Shared by those for whom its blocks are kept, however long and however many.
+    kept: Arc<()>,
 }
 
 impl BlockSet {
@@ -17,7 +20,17 @@ impl BlockSet {
             blocks.iter().zip(blocks.iter().skip(1)).all(|(a, b)| a.span_end <= b.span_start),
             "spans are disjoint and in order"
         );
-        BlockSet { blocks }
+        BlockSet { blocks, kept: Arc::default() }
+    }
+
+    /// Keeps its blocks from being freed until what is returned is dropped.
+    pub fn keep(&self) -> Arc<()> {
+        self.kept.clone()
+    }
+
+    /// Whether anyone keeps its blocks.
+    pub fn is_kept(&self) -> bool {
+        Arc::strong_count(&self.kept) > 1
     }
 
     /// All of them.

@@ -23,7 +23,8 @@ pub struct Options {
     /// How long a view may hold back the freeing of a block that is no longer needed. A read of such a block through an
     /// older view then fails with [`ReadError::Compacted`](crate::ReadError::Compacted).
     pub view_age_max: Duration,
-    /// How many bytes of such blocks may be held back, however young the views are.
+    /// How many bytes of such blocks may be held back, however young the views are. Those of a
+    /// [kept](crate::View::kept) view are held back in any case.
     pub held_bytes_max: u64,
     /// How many bytes of tombstones of dead keys are kept, at least, before older blocks are cleaned so that they can
     /// be dropped. A quarter of what is live is kept in any case.

@@ -13,15 +13,23 @@ use crate::state::{Resolver, State};
 ///
 /// A view holds no lock. It keeps the memory and the blocks that it needs, the latter no longer than
 /// [`Options::view_age_max`](crate::Options::view_age_max): what is then missing is answered with
-/// [`ReadError::Compacted`], never with less than was asked for.
+/// [`ReadError::Compacted`], never with less than was asked for. [`View::kept`] makes one that keeps them to its end.
 #[derive(Clone)]
 pub struct View {
     state: Arc<State>,
+    _kept: Option<Arc<()>>,
 }
 
 impl View {
     pub(crate) fn new(state: Arc<State>) -> View {
-        View { state }
+        View { state, _kept: None }
+    }
+
+    /// The same view, which nothing is freed under: for what has to come to its end, and does so by itself. A disk holds
+    /// as much more meanwhile as is compacted meanwhile. What was freed before is gone all the same: make it at once.
+    pub fn kept(self) -> View {
+        let kept = self.state.blocks.keep();
+        View { _kept: Some(kept), ..self }
     }
 
     pub(crate) fn pinned(&self) -> &Arc<State> {

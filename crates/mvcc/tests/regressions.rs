@@ -281,6 +281,51 @@ fn too_many_bytes_held_by_a_view_are_freed_however_young_it_is() {
 }
 
 #[test]
+fn a_view_that_is_kept_is_read_to_its_end_however_much_is_compacted_meanwhile() {
+    let options =
+        Options { held_bytes_max: 4000, view_age_max: Duration::from_secs(60), ..small_options() };
+    let (backend, Opened { mut store, mut maintainer, .. }) = fresh(options);
+    for n in 0..300 {
+        put(&mut store, &format!("k{n:03}"), "old");
+    }
+    settle(&mut maintainer);
+    let (kept, other) = (store.reader().view().kept(), store.reader().view());
+    let whole = format!("{:?}", kept.range(&KeyRange::all(), 0, &RangeOptions::default()).unwrap());
+    let (revision, compacted) = (kept.revision(), kept.compact_revision());
+    let mut export = kept.export();
+    drop(kept);
+    let mut exported = vec![export.next_block().unwrap().unwrap()];
+    let mut now = Duration::ZERO;
+    for round in 0..20 {
+        for n in 0..300 {
+            put(&mut store, &format!("k{n:03}"), &format!("new {round}"));
+        }
+        let current = store.revision();
+        compact(&mut store, current);
+        while !maintainer.step(Some(u64::MAX), now).unwrap().idle {
+            now += Duration::from_secs(1);
+        }
+        now += Duration::from_secs(100);
+        exported.extend(export.next_block().unwrap());
+    }
+    let at_once = other.range(&KeyRange::all(), 0, &RangeOptions::default()).unwrap();
+    assert_eq!(format!("{at_once:?}"), whole, "what is kept for one is there for all");
+    let held = backend.disk_bytes();
+    exported.extend(std::iter::from_fn(|| export.next_block().unwrap()));
+    let mut restore = Restore::new(Arc::new(MemBackend::new()), small_options()).unwrap();
+    for block in exported {
+        restore.push(block).unwrap();
+    }
+    let restored = restore.finish(revision, compacted, 0, Bytes::new()).unwrap();
+    let restored = restored.store.reader().view();
+    let again = restored.range(&KeyRange::all(), 0, &RangeOptions::default()).unwrap();
+    assert_eq!(format!("{again:?}"), whole);
+    drop((export, other));
+    while !maintainer.step(Some(u64::MAX), now).unwrap().idle {}
+    assert!(backend.disk_bytes() < held / 4, "nothing is kept any more");
+}
+
+#[test]
 fn a_transaction_of_many_blocks_is_found_by_its_sub_revisions() {
     let (backend, Opened { mut store, mut maintainer, .. }) = fresh(small_options());
     for n in 0..200 {

@@ -79,7 +79,7 @@ pub enum CheckpointError {
         /// What is wrong with it.
         source: StateError,
     },
-    /// The pinned view could not be read on: it grew too old, or the store failed.
+    /// The pinned view could not be read on: the store failed.
     #[error("the state to write: {0}")]
     View(#[from] mvcc::ReadError),
 }

@@ -101,6 +101,28 @@ fn a_checkpoint_holds_the_state_it_was_pinned_at() {
     assert_eq!(contents(&other.view()), wanted);
 }
 
+/// Its blocks were freed under it as soon as a compaction had made more superfluous than may be held back for readers,
+/// and the member stopped.
+#[test]
+fn a_checkpoint_comes_to_its_end_however_much_is_compacted_meanwhile() {
+    let mut fixture = populated(200);
+    fixture.maintain();
+    let wanted = contents(&fixture.view());
+    let pin = fixture.machine.pin().unwrap();
+    for number in 0..300 {
+        fixture.put(&format!("key{}", number % 7), &"x".repeat(40)).unwrap();
+    }
+    let revision = fixture.view().revision();
+    fixture.compact(revision).unwrap();
+    fixture.maintain();
+    let info = write_checkpoint(&fixture.checkpoints, pin).unwrap();
+
+    let mut other = Fixture::new();
+    let checkpoint = transfer(&fixture.checkpoints, &info, &other.checkpoints, 100).unwrap();
+    other.machine.install(checkpoint).unwrap();
+    assert_eq!(contents(&other.view()), wanted);
+}
+
 #[test]
 fn a_checkpoint_with_any_byte_flipped_or_missing_is_refused() {
     let mut fixture = populated(9);

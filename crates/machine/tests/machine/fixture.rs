@@ -28,13 +28,14 @@ pub fn member_dir() -> PathBuf {
     PathBuf::from("/data/member")
 }
 
-/// Small blocks, so that few keys make several of them.
+/// Small blocks, so that few keys make several of them, and little that is kept for those who read.
 pub fn options() -> Options {
     Options {
         block_bytes: 256,
         value_block_bytes: 256,
         batch_bytes: 512,
         compaction_step_changes: 4,
+        held_bytes_max: 2000,
         ..Options::default()
     }
 }

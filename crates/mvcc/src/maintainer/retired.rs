@@ -67,6 +67,12 @@ impl Retired {
         self.blocks.front().is_none_or(|block| block.last_set >= set_number)
     }
 
+    /// Whether a view keeps blocks that were replaced with this set.
+    fn is_kept(&self, set_number: u64) -> bool {
+        let until = self.sets.iter().take_while(|(number, _)| *number <= set_number);
+        until.filter_map(|(_, set)| set.upgrade()).any(|set| set.is_kept())
+    }
+
     fn oldest_held_set(&mut self) -> u64 {
         while self.sets.front().is_some_and(|(_, set)| set.strong_count() == 0) {
             self.sets.pop_front();
@@ -127,7 +133,7 @@ impl Core {
             let age = self.now.saturating_sub(block.since);
             let is_overdue =
                 age > options.view_age_max || self.retired.held_bytes > options.held_bytes_max;
-            if is_held && !is_overdue {
+            if is_held && (!is_overdue || self.retired.is_kept(block.last_set)) {
                 break;
             }
             if is_held {
