@@ -471,12 +471,14 @@ fn hand_out<R: Runtime, T: Transport>(
                 maintainer,
                 shared.defragmenter.clone(),
                 assembly.store_room.clone(),
+                bells.checkpointer.clone(),
             ),
         ),
         worker("kv-lease", &bells.keeper, report, workers.keeper(assembly.keeper.clone())),
     ];
     all.extend(checkpointer.map(|checkpointer| {
-        worker("kv-checkpoint", &bells.checkpointer, report, workers.checkpointer(checkpointer))
+        let step = workers.checkpointer(checkpointer, shared.defragmenter.clone());
+        worker("kv-checkpoint", &bells.checkpointer, report, step)
     }));
     bells.ring_all();
     Workers { all }

@@ -178,8 +178,12 @@ impl Bench {
             spawn("writer", &for_writer, work.writer(writer)),
             spawn("reader", &for_reader, work.reader(reader)),
             spawn("applier", &for_applier, work.applier(applier)),
-            spawn("store", &for_store, work.maintainer(maintainer, defragmenter, room)),
-            spawn("checkpoints", &for_checkpoints, work.checkpointer(checkpointer)),
+            spawn(
+                "store",
+                &for_store,
+                work.maintainer(maintainer, defragmenter.clone(), room, for_checkpoints.clone()),
+            ),
+            spawn("checkpoints", &for_checkpoints, work.checkpointer(checkpointer, defragmenter)),
         ];
         let limit = applied.clone();
         let limit = Arc::new(move || limit()?.checked_sub(keep));

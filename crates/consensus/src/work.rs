@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::errors::FatalError;
 use crate::leases::Keeper;
 use crate::stop::Stop;
-use crate::worker::Step;
+use crate::worker::{Bell, Step};
 
 /// The name of the worker that makes the log durable.
 pub(crate) const LOG_WRITER: &str = "kv-wal-write";
@@ -112,6 +112,7 @@ impl Work {
         mut maintainer: Maintainer,
         defragmenter: Defragmenter,
         room: StoreRoom,
+        checkpointer: Bell,
     ) -> BoxStep {
         let clock = self.clock.clone();
         let (stop, log) = (self.stop.clone(), self.log.clone());
@@ -131,7 +132,9 @@ impl Work {
             }
             match maintainer.step(log.durable_index(), clock.now()) {
                 Ok(maintained) if maintained.idle => {
-                    defragmenter.remove_unused();
+                    if defragmenter.has_unused() {
+                        checkpointer.ring();
+                    }
                     Step::Wait(Some(maintained.rests.unwrap_or(STORE_INTERVAL).min(STORE_INTERVAL)))
                 }
                 Ok(_) => Step::Again,
@@ -148,7 +151,18 @@ impl Work {
         Box::new(move || if stop.are_workers_stopped() { Step::Stopped } else { keeper.step() })
     }
 
-    pub(crate) fn checkpointer(&self, mut checkpointer: Checkpointer) -> BoxStep {
-        Box::new(move || checkpointer.step())
+    pub(crate) fn checkpointer(
+        &self,
+        mut checkpointer: Checkpointer,
+        defragmenter: Defragmenter,
+    ) -> BoxStep {
+        Box::new(move || {
+            let step = checkpointer.step();
+            // Here nobody waits for it.
+            if matches!(step, Step::Wait(_)) && defragmenter.has_unused() {
+                defragmenter.remove_unused();
+            }
+            step
+        })
     }
 }

@@ -20,7 +20,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Removes a file. Durable on return.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Removes a directory and everything in it. Durable on return.
+    /// Removes a directory and everything in it, which nobody reads any more. Durable on return.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
 
     /// The names in a directory, sorted.

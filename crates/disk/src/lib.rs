@@ -12,6 +12,7 @@
 //! | [`Disk::open`] of a new file | nothing: its name waits for [`Disk::sync_dir`] |
 //! | [`Disk::sync_dir`] | the names in that directory |
 //! | [`Disk::create_dir_all`], [`Disk::rename`], [`Disk::remove`], [`Disk::remove_dir_all`] | the change of names |
+//! | [`remove_in_pieces`] | that the name is gone |
 //! | [`write_atomically`] | the whole file under its name: the old one or the new one, never a mixture |
 //!
 //! After a failed sync nothing is known about the bytes written before it, and a second sync that succeeds proves
@@ -20,9 +21,11 @@
 mod atomic;
 mod disk;
 mod faulty;
+mod pieces;
 mod real;
 
 pub use atomic::write_atomically;
 pub use disk::{Disk, DiskFile, DiskLock, LockError, OpenMode};
 pub use faulty::{FaultyDisk, Op, OpCounts, OpKind, SECTOR_BYTES};
+pub use pieces::remove_in_pieces;
 pub use real::RealDisk;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
-use crate::{Disk, DiskFile, DiskLock, LockError, OpenMode};
+use crate::{Disk, DiskFile, DiskLock, LockError, OpenMode, pieces};
 
 /// Files and directories hold what clients store: only the owner may read them.
 const FILE_MODE: u32 = 0o600;
@@ -93,6 +93,7 @@ impl Disk for RealDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        pieces::shorten_all(path)?;
         fs::remove_dir_all(path)?;
         self.sync_parent(path)
     }

@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use kvorum_disk::{Disk, FaultyDisk, LockError, OpenMode, RealDisk, write_atomically};
+use kvorum_disk::{
+    Disk, FaultyDisk, LockError, OpenMode, RealDisk, remove_in_pieces, write_atomically,
+};
 
 /// Runs a check over each disk, in an empty directory that exists.
 fn over_each_disk(check: impl Fn(&dyn Disk, &Path)) {
@@ -138,6 +140,39 @@ fn a_file_without_a_name_is_read_to_the_end_by_who_has_it_open() {
         let mut into = [0; 3];
         assert_eq!(open.read_at(0, &mut into).expect("read"), 3);
         assert_eq!(&into, b"old");
+    });
+}
+
+#[test]
+fn a_file_that_goes_in_pieces_stays_whole_for_those_who_read_it() {
+    const LARGE: usize = 20 << 20;
+    over_each_disk(|disk, dir| {
+        for (is_read, left) in [(true, LARGE), (false, LARGE % (8 << 20))] {
+            let path = dir.join("file");
+            write_atomically(disk, &path, &[&vec![7; LARGE]]).expect("write");
+            let reader = disk.open(&path, OpenMode::Read).expect("open");
+            let look = || {
+                assert!(!disk.exists(&path).expect("look"), "its name is gone when this is asked");
+                is_read
+            };
+            remove_in_pieces(disk, &path, look).expect("remove");
+            assert_eq!(reader.len().expect("len"), left as u64);
+        }
+        let missing = remove_in_pieces(disk, &dir.join("missing"), || false);
+        assert_eq!(kind(missing), Some(ErrorKind::NotFound));
+    });
+}
+
+#[test]
+fn a_directory_goes_with_everything_in_it_however_large() {
+    over_each_disk(|disk, dir| {
+        let inner = dir.join("dir/inner");
+        disk.create_dir_all(&inner).expect("create");
+        write_atomically(disk, &inner.join("large"), &[&vec![7; 20 << 20]]).expect("write");
+        write_atomically(disk, &dir.join("dir/small"), &[b"7"]).expect("write");
+        disk.remove_dir_all(&dir.join("dir")).expect("remove");
+        assert!(!disk.exists(&inner.join("large")).expect("look"));
+        assert_eq!(disk.list(dir).expect("list"), [""; 0]);
     });
 }
 

@@ -106,11 +106,17 @@ impl Defragmenter {
         Ok(())
     }
 
-    /// Removes stores that were left and that no view reads any more. Takes the disk a moment where they are large; does
-    /// nothing while a checkpoint is being installed.
+    /// Whether stores were left that no view reads any more. Says no while a checkpoint is being installed.
+    pub fn has_unused(&self) -> bool {
+        self.stores.try_lock().is_some_and(|stores| stores.has_unused())
+    }
+
+    /// Removes stores that were left and that no view reads any more. Takes the disk a moment where they are large, and
+    /// keeps nobody else waiting meanwhile. Does nothing while a checkpoint is being installed.
     pub fn remove_unused(&self) {
-        if let Some(mut stores) = self.stores.try_lock() {
-            stores.remove_unused();
+        let remove = self.stores.try_lock().map(|mut stores| stores.take_unused());
+        if let Some(remove) = remove {
+            remove();
         }
     }
 }

@@ -95,7 +95,9 @@ impl Machine {
         self.leases.replace(leases);
         self.reader.publish(&state, self.leases.view());
         self.state = state;
-        stores.remove_unused();
+        let remove_unused = stores.take_unused();
+        drop(stores);
+        remove_unused();
         Ok(())
     }
 }

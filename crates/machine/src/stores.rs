@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -213,19 +214,28 @@ impl Stores {
         Ok(())
     }
 
-    /// Removes left stores that nothing holds any more. What cannot be removed is tried again at the next start.
-    pub(crate) fn remove_unused(&mut self) {
-        if self.retired.is_empty() {
-            return;
-        }
+    fn is_unused(&self, held: &Held) -> bool {
         // Kept stores are held by the keeper as well.
         let keeper_count = usize::from(matches!(self.kind, BackendKind::Kept(_)));
-        let retired = std::mem::take(&mut self.retired);
-        for held in retired {
-            if held.backend.strong_count() > keeper_count {
-                self.retired.push(held);
-            } else {
-                let _ = self.remove(held.number);
+        held.backend.strong_count() <= keeper_count
+    }
+
+    /// Whether there are left stores that nothing holds any more.
+    pub(crate) fn has_unused(&self) -> bool {
+        self.retired.iter().any(|held| self.is_unused(held))
+    }
+
+    /// Takes out the left stores that nothing holds any more. What is returned removes them, which takes the disk a moment
+    /// where they are large; what cannot be removed is tried again at the next start.
+    pub(crate) fn take_unused(&mut self) -> impl FnOnce() + use<> {
+        let (unused, held) =
+            mem::take(&mut self.retired).into_iter().partition(|held| self.is_unused(held));
+        self.retired = held;
+        let (kind, layout, disk) = (self.kind.clone(), self.layout.clone(), self.disk.clone());
+        move || {
+            let unused: Vec<Held> = unused;
+            for held in unused {
+                let _ = remove(&kind, &layout, &*disk, held.number);
             }
         }
     }
@@ -243,17 +253,7 @@ impl Stores {
 
     /// Removes a store that was made and is not to be used.
     pub(crate) fn remove(&self, number: u64) -> Result<(), StoreSetupError> {
-        match &self.kind {
-            BackendKind::Sled => {
-                let dir = self.layout.store(number);
-                self.disk.remove_dir_all(&dir).map_err(StoreSetupError::io(&dir))
-            }
-            BackendKind::Memory => Ok(()),
-            BackendKind::Kept(kept) => {
-                kept.remove(number);
-                Ok(())
-            }
-        }
+        remove(&self.kind, &self.layout, &*self.disk, number)
     }
 
     fn open(&self, number: u64) -> Result<Arc<dyn Backend>, mvcc::BackendError> {
@@ -273,6 +273,25 @@ impl Stores {
             }
             BackendKind::Memory => Ok(Vec::new()),
             BackendKind::Kept(kept) => Ok(kept.numbers()),
+        }
+    }
+}
+
+fn remove(
+    kind: &BackendKind,
+    layout: &Layout,
+    disk: &dyn Disk,
+    number: u64,
+) -> Result<(), StoreSetupError> {
+    match kind {
+        BackendKind::Sled => {
+            let dir = layout.store(number);
+            disk.remove_dir_all(&dir).map_err(StoreSetupError::io(&dir))
+        }
+        BackendKind::Memory => Ok(()),
+        BackendKind::Kept(kept) => {
+            kept.remove(number);
+            Ok(())
         }
     }
 }

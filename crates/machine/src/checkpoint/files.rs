@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use kvorum_disk::{Disk, OpenMode};
+use kvorum_disk::{Disk, OpenMode, remove_in_pieces};
 use kvorum_lease::Table;
 use kvorum_types::Position;
 use parking_lot::Mutex;
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     files: Mutex<Files>,
+    /// Shared by those who have a checkpoint open.
+    readers: Arc<()>,
 }
 
 #[derive(Default)]
@@ -118,7 +120,7 @@ impl Checkpoints {
         let dir = Layout { dir: member_dir.to_owned() }.checkpoints();
         disk.create_dir_all(&dir).map_err(CheckpointError::io(&dir))?;
         let names = disk.list(&dir).map_err(CheckpointError::io(&dir))?;
-        let shared = Shared { disk, dir, files: Mutex::default() };
+        let shared = Shared { disk, dir, files: Mutex::default(), readers: Arc::default() };
         let checkpoints = Checkpoints { shared: Arc::new(shared) };
         for name in names {
             let path = checkpoints.shared.dir.join(&name);
@@ -193,7 +195,8 @@ impl Checkpoints {
 
     /// Opens a checkpoint to send its bytes. They are sent as they are: it is the receiver who verifies them.
     pub fn open(&self, info: &CheckpointInfo) -> Result<CheckpointReader, CheckpointError> {
-        CheckpointReader::open(&*self.shared.disk, &info.path)
+        let reading = self.shared.reading();
+        Ok(CheckpointReader::open(&*self.shared.disk, &info.path)?.noted(reading))
     }
 
     /// Begins to receive a checkpoint from another member.
@@ -212,7 +215,9 @@ impl Checkpoints {
 
     /// Reads a checkpoint to its end. One that is damaged is set aside, and no longer among the known ones.
     pub fn verify(&self, info: &CheckpointInfo) -> Result<Checkpoint, CheckpointError> {
+        let reading = self.shared.reading();
         let verified = Checkpoint::verify(&*self.shared.disk, &info.path);
+        let verified = verified.map(|checkpoint| checkpoint.noted(reading));
         if let Err(error) = &verified
             && error.is_damage()
         {
@@ -279,11 +284,18 @@ impl Shared {
         files.known.sort_by_key(|known| known.info.position.index);
     }
 
+    /// To be held by whoever has a checkpoint open, from before they open it.
+    pub(super) fn reading(&self) -> Arc<()> {
+        self.readers.clone()
+    }
+
     /// What cannot be removed costs space and nothing else, until the next start finds it.
     fn remove_unneeded(&self) {
         let unneeded = self.files.lock().take_unneeded();
         for info in unneeded {
-            let _ = self.disk.remove(&info.path);
+            // Whoever opens one is a reader before, and finds none under that name after.
+            let is_read = || Arc::strong_count(&self.readers) > 1;
+            let _ = remove_in_pieces(&*self.disk, &info.path, is_read);
         }
     }
 

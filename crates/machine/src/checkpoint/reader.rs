@@ -16,13 +16,20 @@ pub struct CheckpointReader {
     file: Box<dyn DiskFile>,
     path: PathBuf,
     bytes: u64,
+    /// Tells that the file is read.
+    _reading: Option<Arc<()>>,
 }
 
 impl CheckpointReader {
     pub(super) fn open(disk: &dyn Disk, path: &Path) -> Result<CheckpointReader, CheckpointError> {
         let file = disk.open(path, OpenMode::Read).map_err(CheckpointError::io(path))?;
         let bytes = file.len().map_err(CheckpointError::io(path))?;
-        Ok(CheckpointReader { file, path: path.to_owned(), bytes })
+        Ok(CheckpointReader { file, path: path.to_owned(), bytes, _reading: None })
+    }
+
+    /// Noted as a reader as long as it lives.
+    pub(super) fn noted(self, reading: Arc<()>) -> CheckpointReader {
+        CheckpointReader { _reading: Some(reading), ..self }
     }
 
     /// The length of the whole.
@@ -52,6 +59,8 @@ pub struct Checkpoint {
     position: Position,
     membership: Option<(Position, Bytes)>,
     life: Arc<()>,
+    /// Tells that the file is read.
+    _reading: Option<Arc<()>>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -68,7 +77,12 @@ impl Checkpoint {
         while scanner.next_chunk()?.is_some() {}
         let (position, membership) = (header.position, state.membership);
         let (path, life) = (path.to_owned(), Arc::default());
-        Ok(Checkpoint { file, path, position, membership, life })
+        Ok(Checkpoint { file, path, position, membership, life, _reading: None })
+    }
+
+    /// Noted as a reader as long as it lives.
+    pub(super) fn noted(self, reading: Arc<()>) -> Checkpoint {
+        Checkpoint { _reading: Some(reading), ..self }
     }
 
     /// Alive as long as this is.

@@ -51,7 +51,8 @@ impl CheckpointReceiver {
     /// Verifies what was received, from the file, and makes it one of the member's own checkpoints, durable on return.
     pub fn finish(self) -> Result<Checkpoint, CheckpointError> {
         self.file.sync_data().map_err(CheckpointError::io(&self.path))?;
-        let checkpoint = Checkpoint::verify(&*self.shared.disk, &self.path)?;
+        let reading = self.shared.reading();
+        let checkpoint = Checkpoint::verify(&*self.shared.disk, &self.path)?.noted(reading);
         let info = self.shared.complete(&self.path, checkpoint.position(), checkpoint.life())?;
         Ok(checkpoint.renamed(info.path))
     }

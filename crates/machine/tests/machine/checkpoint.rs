@@ -354,6 +354,23 @@ fn the_newest_two_are_kept() {
 }
 
 /// The checkpoints there are, by index.
+#[test]
+fn a_checkpoint_that_is_being_sent_stays_whole_though_it_is_removed() {
+    let mut fixture = Fixture::new();
+    for number in 0..3 {
+        fixture.put(&format!("large{number}"), &"x".repeat(9 << 20)).unwrap();
+    }
+    let info = fixture.checkpoint().unwrap();
+    let whole = fixture.disk.contents(&info.path).unwrap();
+    let reader = fixture.checkpoints.open(&info).unwrap();
+    for _ in 0..2 {
+        fixture.put("key", "value").unwrap();
+        fixture.checkpoint().unwrap();
+    }
+    assert!(!fixture.disk.exists(&info.path).unwrap());
+    assert!(reader.read_at(0, usize::MAX).unwrap() == whole);
+}
+
 fn kept(fixture: &Fixture) -> Vec<u64> {
     let names = files(&fixture.disk, &member_dir().join("checkpoint")).into_iter();
     let indexes = names.filter_map(|(name, _)| name.strip_suffix(".ckpt")?.parse().ok());
