@@ -1,6 +1,6 @@
 //! A snapshot is on its way to a follower, and one of the two dies.
 //!
-//! Both are three rounds in the suite; as many as `KVORUM_TEST_SNAPSHOT_ROUNDS` says otherwise. Each round draws where it
+//! Who dies loses what was not synced: all of it, or some as the round draws. Two are three rounds in the suite; as many as `KVORUM_TEST_SNAPSHOT_ROUNDS` says otherwise. Each round draws where it
 //! happens by its number.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use kvorum_types::MemberId;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::harness::{Cluster, Network, Plan, TestMember, body_of, eventually, put};
+use crate::harness::{Cluster, Network, Plan, TestMember, body_of, eventually, files_in, put};
 
 const MEMBER: &str = "/data/member";
 
@@ -129,6 +129,12 @@ impl Installing {
     }
 }
 
+/// What has a checkpoint's name is one: no crash leaves another.
+fn assert_none_refused(disk: &FaultyDisk) {
+    let files = files_in(disk, "/data/member/checkpoint");
+    assert!(files.iter().all(|file| !file.ends_with(".refused")), "{files:?}");
+}
+
 /// How many changes of a disk it takes to receive and install a snapshot.
 async fn changes_of_an_install() -> usize {
     let mut cluster = Cluster::start(Plan::small_log(3)).await;
@@ -170,7 +176,10 @@ async fn a_follower_that_dies_while_it_installs_a_snapshot_recovers() {
             if left.is_none() {
                 network.leave(id);
                 let image = dying.fork();
-                image.power_loss(round);
+                match round % 2 {
+                    0 => image.power_loss_taking_all(),
+                    _ => image.power_loss(round),
+                }
                 *left = Some(image);
             }
         };
@@ -183,7 +192,8 @@ async fn a_follower_that_dies_while_it_installs_a_snapshot_recovers() {
         disk.clear_hook();
         drop(cluster.take(id).stop(&cluster.network).await);
         let image = left.lock().take().expect("it was just there");
-        cluster.restart(id, image).await;
+        cluster.restart(id, image.clone()).await;
+        assert_none_refused(&image);
         let node = cluster.node(id);
         eventually("it catches up", || node.get_here("load1").is_some()).await;
         let acknowledged = load.end().await;
@@ -194,6 +204,51 @@ async fn a_follower_that_dies_while_it_installs_a_snapshot_recovers() {
         cluster.agree().await;
         cluster.stop().await;
     }
+}
+
+/// What it has told is installed is on its disk: it does not need the others to find it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_installed_is_there_after_the_power_was_lost() {
+    let mut cluster = Cluster::start(Plan::small_log(3)).await;
+    let leader = cluster.leader().await;
+    let id = cluster.other_than(leader).id;
+    let last = cluster.node(id).member.status().last_index;
+    let disk = cluster.take(id).stop(&cluster.network).await;
+    leave_behind(&cluster, leader, last, "key").await;
+    let left = Arc::new(Mutex::new(None));
+    let (keep, network, dying) = (left.clone(), cluster.network.clone(), disk.clone());
+    cluster.network.set_filter(move |from, _, lane, message| {
+        let mut left = keep.lock();
+        if from != id || lane != Lane::Snapshot || left.is_some() {
+            return left.is_none() || from != id;
+        }
+        let is_installed = matches!(body_of(message), Body::SnapshotAck(ack) if ack.installed);
+        if is_installed {
+            let image = dying.fork();
+            image.power_loss_taking_all();
+            *left = Some(image);
+        }
+        !is_installed
+    });
+    cluster.restart(id, disk).await;
+    eventually("the install", || left.lock().is_some()).await;
+    drop(cluster.take(id).stop(&cluster.network).await);
+    let image = left.lock().take().expect("it was just there");
+    // Nobody is there to ask.
+    let mut others = Vec::new();
+    for other in cluster.ids().into_iter().filter(|other| *other != id) {
+        others.push((other, cluster.take(other).stop(&cluster.network).await));
+    }
+    network.set_filter(|_, _, _, _| true);
+    cluster.restart(id, image.clone()).await;
+    assert_none_refused(&image);
+    let node = cluster.node(id);
+    assert!(node.get_here("key0").is_some(), "{:?}", node.member.status());
+    for (other, disk) in others {
+        cluster.restart(other, disk).await;
+    }
+    cluster.agree().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
