@@ -2,14 +2,16 @@
 //!
 //! The operator has added the member to the cluster before (`member add`), and lists all members, this one among them, in
 //! `--initial-cluster`. What the member does not know is its id: the cluster chose it. So it asks the other members it
-//! finds in the list, one after the other, who belongs to the cluster, and is the one at its own addresses.
+//! finds in the list, one after the other, who belongs to the cluster, and is the one at its own addresses. Who is asked
+//! makes sure first that it knows of all that was decided, and asks all others what they have seen of who is yet to tell
+//! that it started. Without a leader it can say of a member that it ran before, and of none that it did not.
 //!
 //! | what is found | answer |
 //! |---|---|
-//! | no member answers | refused |
+//! | no member answers, or none that has a leader | refused |
 //! | the list has more members than the cluster, or fewer | refused |
 //! | a member of the cluster is not in the list | refused |
-//! | this member has told clients where it is: it ran before | refused: what it voted for is lost with its log |
+//! | this member has told clients where it is, or was seen with a log: it ran before | refused: what it promised is lost with its log |
 //! | more learners than --max-learners | refused |
 
 use std::time::Duration;
@@ -25,8 +27,8 @@ use crate::CoreMember;
 use crate::config::{Config, ServerUrl};
 use crate::peer::discover;
 
-/// How long a member that tells of its cluster waits for a leader first, so that it does not leave out who was just added.
-const BARRIER_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a member that tells of its cluster makes sure first that it leaves out nothing: less than it is waited for.
+const CERTAIN_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// Why a member cannot join. The first words are etcd's.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +105,11 @@ pub(crate) async fn join(config: &Config, pool: &BufferPool) -> Result<Joined, J
             Ok(reply) if reply.members.is_empty() => {
                 reasons.push(format!("{url}: it knows no members yet"));
             }
-            Ok(reply) => return find_self(config, &reply),
+            Ok(reply) => match find_self(config, &reply) {
+                Err(started @ JoinError::Started { .. }) => return Err(started),
+                found if reply.certain => return found,
+                Ok(_) | Err(_) => reasons.push(format!("{url}: it knows no leader to make sure")),
+            },
             Err(error) => {
                 warn!(%url, %error, "cannot ask for the members of the cluster");
                 reasons.push(format!("{url}: {error}"));
@@ -139,7 +145,7 @@ fn find_self(config: &Config, reply: &DiscoverReply) -> Result<Joined, JoinError
         return Err(JoinError::NoMatch { members: members(), id: MemberId::default(), urls });
     };
     let (member, most) = (MemberId(own.id), config.membership.max_learners);
-    if !own.client_urls.is_empty() {
+    if !own.client_urls.is_empty() || own.has_log {
         return Err(JoinError::Started { id: member });
     }
     let count = reply.members.iter().filter(|member| member.is_learner).count();
@@ -168,8 +174,16 @@ fn shown(member: &DiscoveredMember) -> String {
 
 /// What a member tells of its cluster.
 pub(crate) async fn tell(member: &CoreMember) -> DiscoverReply {
-    // Without a leader in time it tells what it knows.
-    let _ = timeout(BARRIER_TIME_MAX, member.read_barrier()).await;
+    let found = timeout(CERTAIN_TIME_MAX, make_sure(member)).await;
+    let (members, certain) = match found {
+        Ok(Some(members)) => (members, true),
+        Ok(None) | Err(_) => (known(member), false),
+    };
+    DiscoverReply { cluster_id: member.status().cluster.0, members, certain }
+}
+
+/// The members as they are known here.
+fn known(member: &CoreMember) -> Vec<DiscoveredMember> {
     let members = member.reader().members();
     let told = members.iter().map(|member| DiscoveredMember {
         id: member.id.0,
@@ -177,8 +191,19 @@ pub(crate) async fn tell(member: &CoreMember) -> DiscoverReply {
         peer_urls: member.peer_urls.clone(),
         client_urls: member.client_urls.clone(),
         is_learner: member.is_learner,
+        has_log: !member.client_urls.is_empty(),
     });
-    DiscoverReply { cluster_id: member.status().cluster.0, members: told.collect() }
+    told.collect()
+}
+
+/// The members as a leader confirms them, and as all others have seen them; none without a leader.
+async fn make_sure(member: &CoreMember) -> Option<Vec<DiscoveredMember>> {
+    member.read_barrier().await.ok()?;
+    let mut members = known(member);
+    for known in members.iter_mut().filter(|known| !known.has_log) {
+        known.has_log = member.has_seen_log(MemberId(known.id)).await?;
+    }
+    Some(members)
 }
 
 #[cfg(test)]
@@ -199,6 +224,7 @@ mod tests {
             peer_urls: urls.iter().map(ToString::to_string).collect(),
             client_urls: client_url.iter().map(ToString::to_string).collect(),
             is_learner: false,
+            has_log: false,
         }
     }
 
@@ -208,7 +234,7 @@ mod tests {
             member(0xb, &["http://10.0.0.2:1", "http://10.0.0.2:3"], Some("http://10.0.0.2:2")),
             member(0xc, &["http://10.0.0.3:1"], None),
         ];
-        DiscoverReply { cluster_id: 9, members }
+        DiscoverReply { cluster_id: 9, members, certain: true }
     }
 
     const LISTED: &str =
@@ -247,6 +273,12 @@ mod tests {
         assert_eq!(
             refusal("a", LISTED, &cluster()),
             "member a has already been started, but its log is gone: remove it from the cluster and add it again"
+        );
+        let mut seen = cluster();
+        seen.members[2].has_log = true;
+        assert_eq!(
+            refusal("c", LISTED, &seen),
+            "member c has already been started, but its log is gone: remove it from the cluster and add it again"
         );
         let mut learners = cluster();
         learners.members.iter_mut().for_each(|member| member.is_learner = true);

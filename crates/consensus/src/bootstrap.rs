@@ -10,13 +10,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use kvorum_proto::peer;
-use kvorum_proto::peer::message::Body;
 use kvorum_types::MemberId;
 use openraft::async_runtime::Select2;
 
 use crate::errors::FatalError;
+use crate::probes;
 use crate::runtime::Runtime;
 use crate::shared::Shared;
 use crate::transport::Transport;
@@ -64,16 +63,7 @@ async fn probe<R: Runtime, T: Transport>(
 ) -> Vec<(MemberId, peer::ProbeReply)> {
     let others = shared.settings.initial_members.iter().map(|member| member.id);
     let others = others.filter(|id| !shared.is_me(*id));
-    let member_id = shared.settings.id.0;
-    let probes = others.map(|id| async move {
-        let peer = shared.peers.get(id);
-        let question = Body::ProbeRequest(peer::ProbeRequest { member_id });
-        match R::timeout(shared.patience(), peer.control.call::<R>(question)).await {
-            Ok(Ok(Body::ProbeReply(reply))) => Some((id, reply)),
-            Ok(_) | Err(_) => None,
-        }
-    });
-    join_all(probes).await.into_iter().flatten().collect()
+    probes::ask_all(shared, others, shared.settings.id).await
 }
 
 async fn initialise<R: Runtime, T: Transport>(shared: &Shared<R, T>) {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kvorum_proto::peer::message::Body;
@@ -43,6 +44,8 @@ pub(crate) struct Calls<T: Transport> {
     lane: Lane,
     connect_timeout: Duration,
     connection: tokio::sync::Mutex<Option<Connection>>,
+    /// How many connections there have been.
+    connection_count: AtomicU64,
 }
 
 /// A connection in use.
@@ -75,7 +78,21 @@ impl<T: Transport> Calls<T> {
         connect_timeout: Duration,
     ) -> Calls<T> {
         let connection = tokio::sync::Mutex::new(None);
-        Calls { transport, addresses, told_removed, to, lane, connect_timeout, connection }
+        Calls {
+            transport,
+            addresses,
+            told_removed,
+            to,
+            lane,
+            connect_timeout,
+            connection,
+            connection_count: AtomicU64::new(0),
+        }
+    }
+
+    /// How many connections there have been, the present one included.
+    pub(crate) fn connection_count(&self) -> u64 {
+        self.connection_count.load(Ordering::Acquire)
     }
 
     /// Asks, and waits for the answer for as long as the caller does.
@@ -122,6 +139,7 @@ impl<T: Transport> Calls<T> {
             }
             Err(_) => return Err(not_sent(io::ErrorKind::TimedOut)),
         };
+        self.connection_count.fetch_add(1, Ordering::AcqRel);
         let (questions, queue) = mpsc::channel(QUESTIONS_MAX);
         let waiting = SharedWaiting::default();
         let (ended_tx, ended_rx) = oneshot::channel();

@@ -9,7 +9,7 @@
 //!  gone, and is silent       voter or learner       drop
 //!  member                    nothing                add, without a vote
 //!  member, elsewhere         at another address     move
-//!  voter, and keeps up       learner                give it its vote
+//!  voter, started, keeps up  learner                give it its vote
 //!  gone                      voter or learner       drop
 //!  gone: it is this leader   voter                  hand the leadership over; the next leader drops it
 //! ```
@@ -22,6 +22,17 @@
 //! - A leader looks at the machine only after it has applied an entry of its own term: it knows everything that was decided
 //!   before it led. What was decided since it may learn a moment later; the step after that puts it right.
 //! - A leader that stops halfway leaves nothing that has to be cleared away: the next one compares anew.
+//!
+//! # When a voter is not dropped
+//!
+//! Not before a majority of those that stay is heard, and answers once more: else nothing could be committed without it, not even what brings the
+//! others back. The strict rules see to that when the removal is asked for; here it holds under any rules, and whatever has
+//! happened since.
+//!
+//! # When a member gets its vote
+//!
+//! Not before it has told that it started, with the addresses of its clients: whatever it promises later, a member that
+//! comes with nothing under its id is then known to have lost it, and turned away (`probes`).
 //!
 //! # Why a member that was removed is not sent away at once
 //!
@@ -43,6 +54,7 @@ use openraft::{ChangeMembers, Precondition};
 use prost::Message;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
+use crate::contact;
 use crate::progress;
 use crate::runtime::Runtime;
 use crate::shared::Shared;
@@ -118,6 +130,12 @@ impl Compared<'_> {
         self.membership.voter_ids().any(|voter| voter == id)
     }
 
+    /// Whether those that are heard could go on without `id`.
+    fn can_lose(&self, id: u64, is_heard: impl Fn(u64) -> bool) -> bool {
+        let left = || self.membership.voter_ids().filter(|voter| *voter != id);
+        !self.is_voter(id) || left().filter(|id| is_heard(*id)).count() > left().count() / 2
+    }
+
     /// The next step, if there is any to be taken now.
     fn step(&self, is_heard: impl Fn(u64) -> bool, keeps_up: impl Fn(u64) -> bool) -> Option<Step> {
         if self.membership.get_joint_config().len() > 1 {
@@ -127,7 +145,7 @@ impl Compared<'_> {
             // The machine has not seen the cluster's first entry.
             return None;
         }
-        let gone = || self.gone();
+        let gone = || self.gone().filter(|id| self.can_lose(*id, &is_heard));
         let silent = gone().find(|id| !is_heard(*id)).map(Step::Drop);
         let vote = || self.without_vote().find(|id| keeps_up(*id)).map(Step::GiveVote);
         let drop = || gone().next().map(Step::Drop);
@@ -158,10 +176,11 @@ impl Compared<'_> {
         })
     }
 
-    /// Members that have a vote, and whose vote the engine does not count.
+    /// Members that have a vote and have started, and whose vote the engine does not count.
     fn without_vote(&self) -> impl Iterator<Item = u64> {
+        let has_started = |member: &&machine::Member| !member.client_urls.is_empty();
         let voters = self.members.iter().filter(|member| !member.is_learner);
-        voters.map(|member| member.id.0).filter(|id| !self.is_voter(*id))
+        voters.filter(has_started).map(|member| member.id.0).filter(|id| !self.is_voter(*id))
     }
 
     fn hands_over(&self) -> bool {
@@ -208,9 +227,42 @@ fn next<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> Option<(Arc<StoredMe
     let members = shared.reader.members();
     let membership = stored.membership();
     let compared = Compared { me: shared.settings.id.0, membership, members: &members };
-    let is_heard = |id| progress::is_heard(shared, MemberId(id), shared.settings.election_timeout);
-    let step = compared.step(is_heard, |id| progress::keeps_up(shared, MemberId(id)))?;
+    let step = compared.step(is_heard(shared), keeps_up(shared))?;
     Some((stored, step))
+}
+
+fn is_heard<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> impl Fn(u64) -> bool + '_ {
+    |id| progress::is_heard(shared, MemberId(id), shared.settings.election_timeout)
+}
+
+/// Whether a member can be counted on for a majority: it holds what there was an election timeout ago.
+fn keeps_up<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> impl Fn(u64) -> bool + '_ {
+    |id| progress::keeps_up(shared, MemberId(id), shared.settings.election_timeout)
+}
+
+/// Whether `id`, which is removed, cannot be dropped as long as no more of those that stay are heard.
+pub(crate) fn is_held_up<R: Runtime, T: Transport>(shared: &Shared<R, T>, id: MemberId) -> bool {
+    let Some(stored) = settled(shared) else { return false };
+    let (members, membership) = (shared.reader.members(), stored.membership());
+    let compared = Compared { me: shared.settings.id.0, membership, members: &members };
+    !shared.is_me(id) && !compared.can_lose(id.0, is_heard(shared))
+}
+
+/// Whether a majority of the voters but for `id` answers now: who was heard a moment ago may be gone.
+async fn can_lose_now<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    stored: &StoredMembership,
+    id: u64,
+) -> bool {
+    let (members, membership) = (shared.reader.members(), stored.membership());
+    let compared = Compared { me: shared.settings.id.0, membership, members: &members };
+    if !compared.is_voter(id) {
+        return true;
+    }
+    let others = membership.voter_ids().filter(|other| ![id, compared.me].contains(other));
+    let others = others.map(MemberId).collect::<Vec<_>>();
+    let answers = contact::ask(shared, &others).await;
+    compared.can_lose(id, |other| other == compared.me || answers.contains_key(&MemberId(other)))
 }
 
 /// Takes a step. False if it could not be taken now.
@@ -232,6 +284,9 @@ async fn take<R: Runtime, T: Transport>(
                 let moved = ChangeMembers::SetNodes(BTreeMap::from([(*id, node.clone())]));
                 let moved = shared.engine.change_membership(moved, false).await;
                 moved.map(drop).map_err(|error| error.to_string())
+            }
+            Step::Drop(id) if !can_lose_now(shared, stored, *id).await => {
+                Err("too few of the others answer".to_owned())
             }
             Step::Drop(_) | Step::Add(..) | Step::GiveVote(_) => {
                 append(shared, stored, &step).await
@@ -288,8 +343,7 @@ async fn promote<R: Runtime, T: Transport>(
     };
     let now = shared.leadership.now();
     let members = shared.reader.members();
-    let keeping_up =
-        |member: &&machine::Member| member.is_learner && progress::keeps_up(shared, member.id);
+    let keeping_up = |member: &&machine::Member| member.is_learner && keeps_up(shared)(member.id.0);
     let since = |member: &machine::Member| kept_up.get(&member.id).copied().unwrap_or(now);
     *kept_up = members.iter().filter(keeping_up).map(|m| (m.id, since(m))).collect();
     let ready = kept_up.iter().find(|(_, since)| now - **since >= shared.settings.election_timeout);
@@ -327,6 +381,7 @@ mod tests {
             id: MemberId(*id),
             peer_urls: url(*id),
             is_learner,
+            client_urls: url(*id),
             ..machine::Member::default()
         };
         let voters = voters.iter().map(|id| member(id, false));
@@ -358,8 +413,31 @@ mod tests {
         let (wanted, is) = (members(&[1, 4], &[]), membership(&[1, 2, 3], &[4]));
         assert_eq!(step(&is, &wanted, &[3]), Some(Step::Drop(3)));
         assert_eq!(step(&is, &wanted, &[]), Some(Step::GiveVote(4)));
-        assert_eq!(step(&is, &wanted, &[2, 3, 4]), Some(Step::Drop(2)));
         assert_eq!(step(&membership(&[1, 4], &[2]), &wanted, &[]), Some(Step::Drop(2)));
+    }
+
+    /// Without the voter that is gone there would be nobody to commit anything with.
+    #[test]
+    fn a_voter_is_not_dropped_before_a_majority_of_the_others_is_heard() {
+        let (wanted, is) = (members(&[1, 3], &[]), membership(&[1, 2, 3], &[]));
+        assert_eq!(step(&is, &wanted, &[3]), None);
+        assert_eq!(step(&is, &wanted, &[2, 3]), None, "both are silent");
+        assert_eq!(step(&is, &wanted, &[]), Some(Step::Drop(2)));
+        assert_eq!(step(&is, &wanted, &[2]), Some(Step::Drop(2)));
+        // It has no vote: nobody misses it.
+        assert_eq!(step(&membership(&[1, 3], &[2]), &wanted, &[3]), Some(Step::Drop(2)));
+        // One of two is nobody's majority.
+        let of_two = membership(&[1, 2], &[]);
+        assert_eq!(step(&of_two, &members(&[1], &[]), &[2]), Some(Step::Drop(2)));
+    }
+
+    #[test]
+    fn a_member_that_has_not_told_that_it_started_gets_no_vote() {
+        let mut wanted = members(&[1, 2], &[]);
+        wanted[1].client_urls.clear();
+        assert_eq!(step(&membership(&[1], &[2]), &wanted, &[]), None);
+        wanted[1].client_urls = url(2);
+        assert_eq!(step(&membership(&[1], &[2]), &wanted, &[]), Some(Step::GiveVote(2)));
     }
 
     #[test]

@@ -109,10 +109,10 @@ pub enum TransferError {
     /// This member does not lead.
     #[error("not leader")]
     NotLeader,
-    /// The member asked for is no voter, is this one, or has not caught up.
+    /// The member asked for is no voter, or is this one; or none was asked for and none can be reached.
     #[error("bad leader transferee")]
     BadTransferee,
-    /// The other member did not take over in time; an election follows.
+    /// The other member did not catch up in time, or did not take over; in that case an election follows.
     #[error("request timed out, leader transfer took too long")]
     Timeout,
     /// This member stops, or has stopped.

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::errors::{FatalError, LeaseError, ProposeError};
 use crate::leases::Leads;
+use crate::progress;
 use crate::runtime::Runtime;
 use crate::shared::{Shared, VotedLeader};
 use crate::status::Leadership;
@@ -136,6 +137,7 @@ pub(crate) async fn follow<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) 
         let leadership = judge(&shared, voted);
         shared.leadership.publish(leadership);
         watch_alone(&shared, voted);
+        progress::note(&shared, voted);
         shared.keeper.follow(leads(&shared, voted, leadership));
         if newly {
             shared.proposals.leadership_changed();

@@ -19,6 +19,7 @@
 //!   watchdog, stalled                     workers that do not come back
 //!   leadership, voters                    who leads, and whether anyone has to be asked
 //!   configure, reconfigure, removal       who belongs to the cluster
+//!   contact, probes, progress             how the others are
 //!   backup                                the state in a file, for those outside
 //!   start, rebuild, bootstrap, transfer, founding, forced
 //!                                         the rare moments of a member's life
@@ -69,9 +70,11 @@ mod snapshot_send;
 mod bootstrap;
 mod clock;
 mod configure;
+mod contact;
 mod forced;
 mod founding;
 mod leadership;
+mod probes;
 mod progress;
 mod rebuild;
 mod reconfigure;

@@ -17,6 +17,7 @@ use crate::errors::{
     FatalError, LeaseError, ProposeError, ReadBarrierError, StartError, TransferError,
 };
 use crate::leases::{self, TimeToLive};
+use crate::probes;
 use crate::reconfigure;
 use crate::retention;
 use crate::runtime::Runtime;
@@ -156,6 +157,12 @@ impl<R: Runtime, T: Transport> Member<R, T> {
     /// on the runtime the member was started on.
     pub async fn transfer_leadership(&self, to: Option<MemberId>) -> Result<(), TransferError> {
         transfer(&self.shared, to).await
+    }
+
+    /// Whether any member has seen `id` with a log; none if that cannot be said now. To be called on the runtime the member
+    /// was started on.
+    pub async fn has_seen_log(&self, id: MemberId) -> Option<bool> {
+        probes::has_log(&self.shared, id).await
     }
 
     /// Whether another member was removed and nobody counts on it any more, so that it can be turned away. While that is

@@ -3,6 +3,7 @@
 //! The checks are etcd's. They look at who is started and who is heard, which the log does not know, so they cannot be made
 //! again when the change is applied; what depends on the members alone is checked there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +21,14 @@ use prost::Message;
 use crate::calls::CallError;
 use crate::change::{MemberChange, MemberChangeError, Reconfiguration};
 use crate::codec;
+use crate::configure;
+use crate::contact;
 use crate::errors::ProposeError;
 use crate::progress;
 use crate::runtime::Runtime;
 use crate::shared::Shared;
 use crate::transport::Transport;
 
-/// How long a member may say nothing and still count as healthy, as etcd has it.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How soon it is tried again to find a leader.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// How often it is looked whether the engine's configuration has followed.
@@ -241,34 +242,51 @@ async fn check_with_all_known<R: Runtime, T: Transport>(
     encoded: &Encoded,
     is_strict: bool,
 ) -> Result<(), MemberChangeError> {
-    let checked = check(shared, encoded, is_strict);
+    let checked = check(shared, encoded, is_strict).await;
     if !matches!(checked, Err(MemberChangeError::NotEnoughStarted)) {
         return checked;
     }
     let patience = 2 * shared.settings.election_timeout;
     match R::timeout(patience, Box::pin(shared.reads.barrier())).await {
-        Ok(Ok(())) => check(shared, encoded, is_strict),
+        Ok(Ok(())) => check(shared, encoded, is_strict).await,
         Ok(Err(_)) | Err(_) => checked,
     }
 }
 
-fn check<R: Runtime, T: Transport>(
+async fn check<R: Runtime, T: Transport>(
     shared: &Shared<R, T>,
     encoded: &Encoded,
     is_strict: bool,
 ) -> Result<(), MemberChangeError> {
     let members = shared.reader.members();
     let rules = Rules { members: &members, is_strict };
-    let is_heard = |id| progress::is_heard(shared, id, SILENCE_MAX);
-    match encoded.about()? {
-        About::Add { is_learner } => rules.add(is_learner, is_heard),
-        About::Remove(id) => {
-            let is_up = progress::is_heard(shared, id, shared.settings.election_timeout);
-            rules.remove(id, is_up, is_heard)
-        }
+    let about = encoded.about()?;
+    let in_touch = match about {
+        About::Add { .. } | About::Remove(_) if is_strict => ask_voters(shared, &members).await,
+        _ => BTreeMap::new(),
+    };
+    let is_up = |id| in_touch.contains_key(&id);
+    let is_healthy =
+        |id| in_touch.get(&id).is_some_and(|time| *time >= shared.settings.health_interval);
+    match about {
+        About::Add { is_learner } => rules.add(is_learner, is_healthy),
+        About::Remove(id) => rules.remove(id, is_up(id), is_healthy),
         About::Promote(id) => rules.promote(id, is_in_sync(shared, id)),
         About::Nothing => Ok(()),
     }
+}
+
+/// Which voters answer now, and for how long each has been in touch. One that was lost a moment ago is not taken for one
+/// that is there.
+async fn ask_voters<R: Runtime, T: Transport>(
+    shared: &Shared<R, T>,
+    members: &[machine::Member],
+) -> BTreeMap<MemberId, Duration> {
+    let others = members.iter().filter(|member| !member.is_learner && !shared.is_me(member.id));
+    let others = others.map(|member| member.id).collect::<Vec<_>>();
+    let mut in_touch = contact::ask(shared, &others).await;
+    in_touch.insert(shared.settings.id, Duration::MAX);
+    in_touch
 }
 
 /// Whether a learner has nine tenths of the log.
@@ -299,7 +317,7 @@ impl Rules<'_> {
     fn add(
         &self,
         is_learner: bool,
-        is_heard: impl Fn(MemberId) -> bool,
+        is_healthy: impl Fn(MemberId) -> bool,
     ) -> Result<(), MemberChangeError> {
         if !self.is_strict {
             return Ok(());
@@ -310,7 +328,7 @@ impl Rules<'_> {
         if !is_learner && !is_alone && started < quorum(voters + 1) {
             return Err(MemberChangeError::NotEnoughStarted);
         }
-        match self.voters().all(|member| is_heard(member.id)) {
+        match self.voters().all(|member| is_healthy(member.id)) {
             true => Ok(()),
             false => Err(MemberChangeError::Unhealthy),
         }
@@ -320,7 +338,7 @@ impl Rules<'_> {
         &self,
         id: MemberId,
         is_up: bool,
-        is_heard: impl Fn(MemberId) -> bool,
+        is_healthy: impl Fn(MemberId) -> bool,
     ) -> Result<(), MemberChangeError> {
         let is_learner = self.members.iter().any(|member| member.id == id && member.is_learner);
         if !self.is_strict || is_learner {
@@ -335,8 +353,8 @@ impl Rules<'_> {
             return Ok(());
         }
         let voters = self.voters().count();
-        let heard = self.voters().filter(|member| is_heard(member.id)).count();
-        match heard.saturating_sub(1) < quorum(voters.saturating_sub(1)) {
+        let healthy = self.voters().filter(|member| is_healthy(member.id)).count();
+        match healthy.saturating_sub(1) < quorum(voters.saturating_sub(1)) {
             true => Err(MemberChangeError::Unhealthy),
             false => Ok(()),
         }
@@ -364,7 +382,8 @@ fn quorum(voters: usize) -> usize {
 }
 
 /// Waits until the engine's configuration says what the members say of the one that was changed; or until this member does
-/// not lead, and it is another's to do. A new voter counts as soon as it is listened to: it is yet to be started.
+/// not lead, and it is another's to do. A new voter counts as soon as it is listened to: it is yet to be started. One that
+/// cannot be dropped before others are back is not waited for.
 async fn follows<R: Runtime, T: Transport>(shared: &Shared<R, T>, encoded: &Encoded) {
     let Some(id) = encoded.member() else { return };
     loop {
@@ -379,7 +398,9 @@ async fn follows<R: Runtime, T: Transport>(shared: &Shared<R, T>, encoded: &Enco
             CommandKind::MemberRemove => membership.get_node(&id.0).is_none(),
             _ => membership.voter_ids().any(|voter| voter == id.0),
         };
-        if has_followed {
+        let is_held_up =
+            || encoded.kind == CommandKind::MemberRemove && configure::is_held_up(shared, id);
+        if has_followed || is_held_up() {
             return;
         }
         R::sleep(FOLLOW_INTERVAL).await;

@@ -15,11 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use kvorum_disk::{Disk, write_atomically};
 use kvorum_machine::Machine;
-use kvorum_proto::peer;
-use kvorum_proto::peer::message::Body;
 use kvorum_types::MemberId;
 use openraft::async_runtime::Select2;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -29,6 +26,7 @@ use tokio::sync::Notify;
 use crate::change::Removed;
 use crate::errors::{FatalError, StartError};
 use crate::membership;
+use crate::probes;
 use crate::runtime::Runtime;
 use crate::shared::Shared;
 use crate::transport::Transport;
@@ -114,16 +112,9 @@ async fn may_go<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> bool {
         return true;
     }
     let others = shared.reader.members();
-    let asking = others.iter().map(|member| asks(shared, member.id));
-    join_all(asking).await.into_iter().any(|is_dropped| is_dropped)
-}
-
-async fn asks<R: Runtime, T: Transport>(shared: &Shared<R, T>, id: MemberId) -> bool {
-    let question = Body::ProbeRequest(peer::ProbeRequest { member_id: shared.settings.id.0 });
-    let peer = shared.peers.get(id);
-    let asking = peer.control.call::<R>(question);
-    let answer = R::timeout(shared.settings.election_timeout, Box::pin(asking)).await;
-    matches!(answer, Ok(Ok(Body::ProbeReply(peer::ProbeReply { removed: true, .. }))))
+    let others = others.iter().map(|member| member.id);
+    let told = probes::ask_all(shared, others, shared.settings.id).await;
+    told.iter().any(|(_, reply)| reply.removed)
 }
 
 async fn leave<R: Runtime, T: Transport>(shared: &Shared<R, T>, by: Option<MemberId>) {

@@ -15,6 +15,7 @@ use tokio::task::coop::unconstrained;
 use crate::codec::{self, CodecError};
 use crate::install::serve_snapshots;
 use crate::leases;
+use crate::probes;
 use crate::reconfigure;
 use crate::room;
 use crate::runtime::{Runtime, spawn};
@@ -186,14 +187,10 @@ async fn answer<R: Runtime, T: Transport>(
     question: Body,
 ) -> Option<Body> {
     match question {
-        Body::ProbeRequest(request) => Some(Body::ProbeReply(answer_probe(shared, &request))),
+        Body::ProbeRequest(request) => Some(Body::ProbeReply(probes::answer(shared, &request))),
         // It is told why when it connects again.
         _ if shared.has_removed(from) => None,
-        Body::VoteRequest(_) | Body::AppendRequest(_) | Body::TransferRequest(_)
-            if !shared.takes_part() =>
-        {
-            None
-        }
+        _ if !shared.takes_part() => None,
         Body::VoteRequest(request) => answer_vote(shared, request).await,
         Body::AppendRequest(request) => {
             let request = codec::append_from_wire::<R>(request).ok()?;
@@ -272,28 +269,4 @@ async fn answer_forward<R: Runtime, T: Transport>(
         }
     };
     Some(Body::ForwardReply(peer::ForwardReply { outcome: Some(outcome) }))
-}
-
-/// A member that has announced its client addresses has had a log: the announcement went through it.
-fn answer_probe<R: Runtime, T: Transport>(
-    shared: &Shared<R, T>,
-    request: &peer::ProbeRequest,
-) -> peer::ProbeReply {
-    let id = MemberId(request.member_id);
-    let members = shared.reader.members();
-    let announced = members.iter().any(|member| member.id == id && !member.client_urls.is_empty());
-    peer::ProbeReply {
-        has_log: announced || has_acknowledged(shared, id),
-        removed: shared.has_removed(id),
-        begun: shared.has_log(),
-    }
-}
-
-/// Whether `id` has acknowledged an entry to this leader.
-fn has_acknowledged<R: Runtime, T: Transport>(shared: &Shared<R, T>, id: MemberId) -> bool {
-    use openraft::async_runtime::watch::WatchReceiver;
-    let data = shared.engine.data_metrics();
-    let data = data.borrow_watched();
-    let replication = data.replication.as_ref();
-    replication.is_some_and(|matched| matched.get(&id.0).is_some_and(Option::is_some))
 }

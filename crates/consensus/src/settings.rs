@@ -15,6 +15,9 @@ use crate::clock::Clock;
 /// that still works.
 const STEP_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// For how long a voter must have been in touch unless set otherwise: as etcd has it.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How many bytes of log stay at most for followers that lag unless set otherwise.
 const CATCHUP_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -38,6 +41,9 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     /// How long a follower waits for a leader before it asks for votes.
     pub election_timeout: Duration,
+    /// For how long a voter must have been in touch without a gap to be counted on when others come or go, under the strict
+    /// rules.
+    pub health_interval: Duration,
     /// Whether a member asks whether it could win an election before it begins one.
     pub pre_vote: bool,
     /// Whether a leader gives learners that have caught up a vote.
@@ -72,6 +78,7 @@ impl Settings {
             force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
+            health_interval: HEALTH_INTERVAL,
             pre_vote: true,
             auto_promote: false,
             catchup_entries: 5_000,

@@ -15,10 +15,12 @@ use crate::applier::ApplierHandle;
 use crate::backup::Backups;
 use crate::checkpoints::{Schedule, Transfers};
 use crate::configure::Configure;
+use crate::contact::Contact;
 use crate::errors::FatalError;
 use crate::leadership::LeadershipBoard;
 use crate::leases::{Keeper, Questions};
 use crate::peers::Peers;
+use crate::progress::Progress;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::removal::Mark;
@@ -59,6 +61,8 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     pub(crate) transfers: Transfers,
     pub(crate) backups: Backups,
     pub(crate) configure: Configure,
+    pub(crate) contact: Contact,
+    pub(crate) progress: Progress,
     pub(crate) mark: Mark,
     pub(crate) stop: Arc<Stop>,
     pub(crate) watchdog: Watchdog,

@@ -54,7 +54,7 @@ fn leads_on_a_stalled_disk<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> b
 
 /// Hands the leadership over, each time to the next that could take it. False if nobody could be elected.
 async fn give_up<R: Runtime, T: Transport>(shared: &Shared<R, T>, attempt: usize) -> bool {
-    let candidates = transfer::candidates(shared);
+    let candidates = transfer::candidates(shared, shared.settings.election_timeout);
     let voters =
         shared.engine.server_metrics().borrow_watched().membership_config.voter_ids().count();
     let Some(to) = candidates.get(attempt % candidates.len().max(1)) else { return false };

@@ -27,6 +27,7 @@ use crate::backup::Backups;
 use crate::checkpoints::{self, Checkpointer, Schedule, Transfers};
 use crate::clock::Clock;
 use crate::configure::Configure;
+use crate::contact::Contact;
 use crate::errors::{FatalError, StartError};
 use crate::forced;
 use crate::leadership::LeadershipBoard;
@@ -34,6 +35,7 @@ use crate::leases::{Keeper, Questions};
 use crate::log::{AppliedIndex, LogStore, PurgeLimit};
 use crate::network::NetworkFactory;
 use crate::peers::Peers;
+use crate::progress::Progress;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::rebuild;
@@ -325,6 +327,8 @@ impl Assembly {
             transfers: parts.transfers.clone(),
             backups: Backups::new(self.applier.clone(), parts.transfers.clone()),
             configure: Configure::default(),
+            contact: Contact::default(),
+            progress: Progress::default(),
             mark: Mark::new(start.disk.clone(), &start.data_dir),
             stop: parts.stop.clone(),
             watchdog: Watchdog::new(self.clock.clone()),

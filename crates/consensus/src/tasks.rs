@@ -8,7 +8,9 @@ use openraft::async_runtime::Select2;
 use crate::runtime::{Runtime, spawn};
 use crate::shared::Shared;
 use crate::transport::Transport;
-use crate::{bootstrap, configure, leadership, leases, proposer, removal, rounds, stalled};
+use crate::{
+    bootstrap, configure, contact, leadership, leases, proposer, removal, rounds, stalled,
+};
 
 /// How often it is looked who has waited too long, and which worker does not come back.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
@@ -21,6 +23,7 @@ pub(crate) fn spawn_all<R: Runtime, T: Transport>(shared: &Arc<Shared<R, T>>) {
     spawn::<R>(leases::run_asking(shared.clone()));
     spawn::<R>(leases::run_jobs(shared.clone()));
     spawn::<R>(configure::run(shared.clone()));
+    spawn::<R>(contact::run(shared.clone()));
     spawn::<R>(removal::run(shared.clone()));
     spawn::<R>(stalled::run(shared.clone()));
     spawn::<R>(sweep(shared.clone()));

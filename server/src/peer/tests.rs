@@ -76,7 +76,7 @@ where
 
     async fn members(&self) -> DiscoverReply {
         let member = DiscoveredMember { id: CALLEE.0, ..DiscoveredMember::default() };
-        DiscoverReply { cluster_id: 9, members: vec![member] }
+        DiscoverReply { cluster_id: 9, members: vec![member], certain: true }
     }
 
     fn is_removed(&self, member: MemberId) -> bool {

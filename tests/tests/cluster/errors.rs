@@ -124,3 +124,23 @@ async fn voters_that_are_away_stand_in_the_way_unless_a_flag_says_otherwise() {
     lax.kill(down);
     lax.endpoint((down + 1) % 3).member_add(NOWHERE, false).await.unwrap();
 }
+
+/// The one that is gone answered a moment ago: the two that would be left are no majority all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_is_not_removed_right_after_another_was_lost() {
+    let mut cluster = Cluster::of(3).start().await;
+    let leader = cluster.leader().await;
+    let (lost, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (endpoint, taken) = (cluster.endpoint(leader), cluster.peer_url(0));
+    let id = cluster.id(other).await;
+    eventually("the members to know each other for long enough", async || {
+        match endpoint.member_add(&taken, false).await {
+            Err(status) if status.message() == URL_EXISTS.1 => Ok(()),
+            answered => Err(answered),
+        }
+    })
+    .await;
+    cluster.kill(lost);
+    assert_refused(endpoint.member_remove(id).await, UNHEALTHY);
+    endpoint.put("a", "1").await.unwrap();
+}

@@ -38,7 +38,8 @@ async fn two_members_go_on_without_the_one_that_doubts() {
     let leader = cluster.leader().await;
     let node = cluster.node(leader);
     node.disk.fail_nth(Some(OpKind::Sync), 1, ErrorKind::Other);
-    node.put("key", "value").await.expect_err("its own disk failed");
+    // The other two may have it before its own disk fails.
+    drop(node.put("key", "value").await);
     fatal(&node.member).await;
     let doubting = cluster.take(leader);
     cluster.network.leave(leader);

@@ -305,6 +305,7 @@ async fn the_next_leader_finishes_what_one_has_begun() {
         node.lose_power(&cluster.network, 7).await
     };
     cluster.network.set_filter(|_, _, _, _| true);
+    cluster.announce(new).await;
     cluster.wait_for_vote(new).await;
     cluster.node(new).put("key", "value").await.expect("three of four");
     cluster.restart(leader, disk).await;

@@ -69,13 +69,18 @@ impl Cluster {
     /// Starts a member that was added, and waits until it has told so.
     pub async fn join(&mut self, id: u64) {
         self.restart(MemberId(id), FaultyDisk::new()).await;
-        let member = self.node(MemberId(id)).member.clone();
+        self.announce(MemberId(id)).await;
+    }
+
+    /// Has a member tell that it has started, as soon as there is a leader.
+    pub async fn announce(&self, id: MemberId) {
+        let member = self.node(id).member.clone();
         let announcing = async {
             while announce(&member).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, announcing).await.expect("it joins in time");
+        tokio::time::timeout(PATIENCE, announcing).await.expect("it tells so in time");
     }
 
     /// Changes the members under the strict rules, as soon as these allow it. A leader that is lost on a busy machine may

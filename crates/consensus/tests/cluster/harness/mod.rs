@@ -85,6 +85,8 @@ impl Plan {
         let mut settings = Settings::new(id, CLUSTER, initial.collect());
         settings.heartbeat_interval = Duration::from_millis(40);
         settings.election_timeout = Duration::from_millis(400);
+        // Who answers is counted on at once, unless a test says otherwise.
+        settings.health_interval = Duration::ZERO;
         settings.catchup_entries = self.catchup_entries;
         settings.checkpoint_bytes = self.checkpoint_bytes;
         // One that comes later joins what there is.
