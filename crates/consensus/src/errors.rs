@@ -160,6 +160,12 @@ pub enum FatalError {
         /// The peer that knows.
         peer: MemberId,
     },
+    /// A new cluster was forced, and this member has not become its only one.
+    #[error("this member was to go on alone, but the members are now: {members}")]
+    NotAlone {
+        /// Their ids.
+        members: String,
+    },
     /// The cluster has removed this member.
     #[error("{REMOVED}")]
     Removed,

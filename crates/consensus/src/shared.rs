@@ -72,7 +72,8 @@ pub(crate) struct Shared<R: Runtime, T: Transport> {
     /// What an interrupted transfer left, and the right to receive one.
     pub(crate) incoming: IncomingSlot,
     /// Whether leaders and candidates are answered. A member whose log is empty waits until its peers have said that they
-    /// do not know it with one: what it lost, it might promise a second time.
+    /// do not know it with one: what it lost, it might promise a second time. One that is forced to go on alone waits until
+    /// it is.
     pub(crate) is_admitted: AtomicBool,
     /// Rings every worker's bell.
     pub(crate) ring_all: Box<dyn Fn() + Send + Sync>,

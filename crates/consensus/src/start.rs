@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use kvorum_machine::{self as machine, LogExtent, Machine, OpenError, Refusal};
 use kvorum_mvcc::Maintainer;
-use kvorum_types::{Incarnation, MemberId};
+use kvorum_types::{Incarnation, MemberId, Position};
 use kvorum_wal::{Log, Reader, Wal, Writer};
 use openraft::{Config, Raft, SnapshotPolicy};
 
@@ -147,9 +147,10 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     replay::leases(&mut machine, &log, &mut workshop).await?;
     replay::committed(&mut machine, &checkpoints, &log, &mut workshop).await?;
     removal::check_state(&machine, settings.id)?;
-    if settings.force_new_cluster {
-        forced::alone(settings, &machine, &log, &mut workshop).await?;
-    }
+    let forced = match settings.force_new_cluster {
+        true => forced::alone(settings, &machine, &log, &mut workshop).await?,
+        false => None,
+    };
     checkpoints::make_good(&machine, &checkpoints, log.purged())
         .map_err(|error| StartError::Fatal(FatalError::Checkpoint(Arc::new(error))))?;
     let room = StoreRoom::new(start.disk.clone(), &start.data_dir, wal.segment_bytes);
@@ -157,7 +158,7 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
         checkpoints::new(checkpoints, room.left_bytes(), bells.checkpointer.clone(), stop.clone());
     workshop.checkpointer = Some(checkpointer);
 
-    let parts = Parts { stop, bells, log, incarnation, schedule, transfers };
+    let parts = Parts { stop, bells, log, incarnation, schedule, transfers, forced };
     let member =
         Assembly::new::<R>(settings, (pool.clone(), start.clock.clone()), room, &parts, &machine);
     let engine = build_engine::<R, T>(&start, &parts, &member, &machine, &mut workshop).await?;
@@ -166,6 +167,9 @@ pub(crate) async fn start<R: Runtime, T: Transport>(
     shared.engine.run();
     tasks::spawn_all(&shared);
     spawn::<R>(retention::run(shared.clone()));
+    if let Some(last) = parts.forced {
+        spawn::<R>(forced::run(shared.clone(), last));
+    }
     Ok(Started { shared, workers })
 }
 
@@ -226,6 +230,8 @@ struct Parts {
     incarnation: Incarnation,
     schedule: Arc<Schedule>,
     transfers: Transfers,
+    /// The entry by which this member is the only one, if it is forced to be.
+    forced: Option<Position>,
 }
 
 /// What the engine's doors and the tasks have in common.
@@ -306,7 +312,7 @@ impl Assembly {
         let (engine, peers) = engine;
         let bells = parts.bells.clone();
         let has_log = parts.log.last().or(parts.log.purged()).is_some();
-        let is_admitted = has_log || !start.settings.initialise;
+        let is_admitted = parts.forced.is_none() && (has_log || !start.settings.initialise);
         Arc::new(Shared {
             settings: start.settings,
             incarnation: parts.incarnation,

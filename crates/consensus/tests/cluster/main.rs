@@ -4,6 +4,7 @@ mod appends;
 mod catching_up;
 mod doubt;
 mod fallback;
+mod forced;
 mod full_disk;
 mod harness;
 mod health;
