@@ -21,6 +21,9 @@ use crate::view::View;
 /// The name of the bucket in which etcd keeps the records.
 const BUCKET: &[u8] = b"key";
 
+/// How many changes are hashed, or keys looked at, before it is asked whether the hash is still wanted.
+const STEP_CHANGES: usize = 1024;
+
 /// What follows the revision of a tombstone.
 const TOMBSTONE_MARK: &[u8] = b"t";
 
@@ -38,6 +41,17 @@ pub struct HashResult {
 impl View {
     /// The hash of history up to `revision` (0: all), as etcd's HashKV computes it.
     pub fn hash(&self, revision: i64) -> Result<HashResult, ReadError> {
+        let hashed = self.hash_while(revision, || true)?;
+        Ok(hashed.expect("it is wanted to the end"))
+    }
+
+    /// The same, as long as it `is_wanted`, which is asked every now and then: over much data it takes a while. None once
+    /// it is not.
+    pub fn hash_while(
+        &self,
+        revision: i64,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Option<HashResult>, ReadError> {
         let state = self.pinned();
         let (current, compact_revision) = (state.revision, state.compact_revision);
         if revision > current {
@@ -47,47 +61,85 @@ impl View {
             return Err(ReadError::Compacted);
         }
         let revision = if revision == 0 { current } else { revision };
-        let mut hasher = Hasher(crc32c::crc32c(BUCKET));
-        hasher.add_kept(state, revision)?;
-        hasher.add_later(state, revision)?;
-        Ok(HashResult { hash: hasher.0, compact_revision, revision })
+        let mut hasher =
+            Hasher { hash: crc32c::crc32c(BUCKET), steps: Steps { is_wanted, count: 0 } };
+        let is_whole = hasher.add_kept(state, revision)? && hasher.add_later(state, revision)?;
+        let Hasher { hash, .. } = hasher;
+        Ok(is_whole.then_some(HashResult { hash, compact_revision, revision }))
     }
 }
 
-struct Hasher(u32);
+struct Hasher<W> {
+    hash: u32,
+    steps: Steps<W>,
+}
 
-impl Hasher {
+/// Counts what is done, and asks now and then whether to go on.
+struct Steps<W> {
+    is_wanted: W,
+    count: usize,
+}
+
+impl<W: Fn() -> bool> Steps<W> {
+    /// Whether to do one more.
+    fn go_on(&mut self) -> bool {
+        self.count += 1;
+        !self.count.is_multiple_of(STEP_CHANGES) || (self.is_wanted)()
+    }
+}
+
+impl<W: Fn() -> bool> Hasher<W> {
     fn add(&mut self, stored: &StoredChange) {
         let mark = if stored.is_tombstone { TOMBSTONE_MARK } else { &[] };
         for bytes in [&stored.revision.to_bytes(), mark, stored.record.bytes()] {
-            self.0 = crc32c::crc32c_append(self.0, bytes);
+            self.hash = crc32c::crc32c_append(self.hash, bytes);
         }
     }
 
-    /// Adds what counts of the changes up to the compaction revision.
-    fn add_kept(&mut self, state: &State, revision: i64) -> Result<(), ReadError> {
+    /// Adds what counts of the changes up to the compaction revision. False if the hash is not wanted any more.
+    fn add_kept(&mut self, state: &State, revision: i64) -> Result<bool, ReadError> {
         let compacted = state.compact_revision.min(revision);
-        let (mut kept, is_any_live) = versions_at(state, revision, compacted);
-        if !is_any_live {
-            (kept, _) = versions_at(state, compacted, compacted);
-        }
+        let Some(mut kept) = self.versions_to_keep(state, revision, compacted) else {
+            return Ok(false);
+        };
         kept.sort_unstable();
         let mut resolver = Resolver::passing(state);
         for change in kept {
+            if !self.steps.go_on() {
+                return Ok(false);
+            }
             self.add(&resolver.stored(change)?);
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Adds the changes above the compaction revision.
-    fn add_later(&mut self, state: &State, revision: i64) -> Result<(), ReadError> {
+    /// What a compaction would keep. None if the hash is not wanted any more.
+    fn versions_to_keep(
+        &mut self,
+        state: &State,
+        revision: i64,
+        compacted: i64,
+    ) -> Option<Vec<u64>> {
+        let (kept, is_any_live) = versions_at(state, revision, compacted, &mut self.steps)?;
+        if is_any_live {
+            return Some(kept);
+        }
+        let (kept, _) = versions_at(state, compacted, compacted, &mut self.steps)?;
+        Some(kept)
+    }
+
+    /// Adds the changes above the compaction revision. False if the hash is not wanted any more.
+    fn add_later(&mut self, state: &State, revision: i64) -> Result<bool, ReadError> {
         let first = Revision::new(state.compact_revision.saturating_add(1), 0);
         let mut change = state.change_at(first)?;
         while let Some(info) = state.blocks.next_from(change) {
             let block = state.source.block_once(info)?;
             for stored in block.changes().filter(|stored| stored.change >= change) {
                 if stored.revision.main > revision {
-                    return Ok(());
+                    return Ok(true);
+                }
+                if !self.steps.go_on() {
+                    return Ok(false);
                 }
                 self.add(&stored);
             }
@@ -97,15 +149,24 @@ impl Hasher {
             if stored.revision.main > revision {
                 break;
             }
+            if !self.steps.go_on() {
+                return Ok(false);
+            }
             self.add(&stored);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
-/// The changes up to main revision `last` that are live versions at `revision`, and whether anything is live there.
-fn versions_at(state: &State, revision: i64, last: i64) -> (Vec<u64>, bool) {
-    let (mut changes, mut is_any_live) = (Vec::new(), false);
+/// The changes up to main revision `last` that are live versions at `revision`, and whether anything is live there. None
+/// if that is not wanted any more.
+fn versions_at(
+    state: &State,
+    revision: i64,
+    last: i64,
+    steps: &mut Steps<impl Fn() -> bool>,
+) -> Option<(Vec<u64>, bool)> {
+    let (mut changes, mut is_any_live, mut is_wanted) = (Vec::new(), false, true);
     state.tree.visit(&KeyRange::all(), |_, head| {
         let found = state.history.at(head, revision).filter(|head| !head.is_tombstone());
         if let Some(found) = found {
@@ -114,7 +175,8 @@ fn versions_at(state: &State, revision: i64, last: i64) -> (Vec<u64>, bool) {
                 changes.push(found.change());
             }
         }
-        ControlFlow::Continue(())
+        is_wanted = steps.go_on();
+        if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    (changes, is_any_live)
+    is_wanted.then_some((changes, is_any_live))
 }

@@ -261,6 +261,36 @@ fn an_old_view_answers_all_or_compacted_and_never_less() {
     assert_eq!(keys(&store.reader().view(), 0), whole);
 }
 
+/// A member that stops waits for the thread that hashes.
+#[test]
+fn a_hash_that_nobody_wants_any_more_ends_soon() {
+    let (_, Opened { mut store, mut maintainer, .. }) = fresh(small_options());
+    for n in 0..6_000 {
+        put(&mut store, &format!("k{n:04}"), "value");
+        if n == 3_000 {
+            compact(&mut store, 2_000);
+            settle(&mut maintainer);
+        }
+    }
+    let view = store.reader().view();
+    let asked = std::cell::Cell::new(0);
+    let wanted_for = |times: usize| {
+        asked.set(0);
+        let is_wanted = || {
+            asked.set(asked.get() + 1);
+            asked.get() <= times
+        };
+        view.hash_while(0, is_wanted).unwrap()
+    };
+    assert_eq!(wanted_for(usize::MAX), Some(view.hash(0).unwrap()));
+    let steps = asked.get();
+    assert!(steps >= 10, "it is asked {steps} times");
+    for times in 0..steps {
+        assert_eq!(wanted_for(times), None);
+        assert_eq!(asked.get(), times + 1, "it goes on");
+    }
+}
+
 #[test]
 fn too_many_bytes_held_by_a_view_are_freed_however_young_it_is() {
     let options = Options { held_bytes_max: 4000, ..small_options() };
