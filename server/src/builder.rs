@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kvorum_consensus::Clock;
+use kvorum_consensus::{Clock, LeastRate};
 use kvorum_disk::{Disk, FaultyDisk, RealDisk};
 use kvorum_machine::BackendKind;
 
@@ -47,6 +47,7 @@ pub struct Builder {
     pub(crate) thread_name_prefix: String,
     pub(crate) connections_max: usize,
     pub(crate) clock: Option<Clock>,
+    pub(crate) backup_rate: LeastRate,
 }
 
 impl Builder {
@@ -104,6 +105,7 @@ impl Builder {
             thread_name_prefix: "kvorum-".to_owned(),
             connections_max: CONNECTIONS_MAX,
             clock: None,
+            backup_rate: LeastRate::default(),
             config,
         }
     }
@@ -311,6 +313,12 @@ impl Builder {
     /// Connections that clients may have open at once; further ones are closed as they come.
     pub fn connections_max(mut self, connections: usize) -> Builder {
         self.connections_max = connections;
+        self
+    }
+
+    /// How fast a client must read a backup, lest it be given up; 64 KiB a second over 30 seconds unless told otherwise.
+    pub fn backup_rate_min(mut self, bytes_per_second: u64, window: Duration) -> Builder {
+        self.backup_rate = LeastRate { bytes_per_second, window };
         self
     }
 

@@ -52,6 +52,12 @@ pub(crate) enum CallError {
     /// The store was to move into a new one, and did not.
     #[error("etcdserver: not defragmented: {error}")]
     NotDefragmented { error: String, is_no_room: bool },
+    /// A backup was to be made or sent, and was given up for the sake of others.
+    #[error("etcdserver: {error}")]
+    NoBackup { error: String, is_too_slow: bool },
+    /// One more alarm of nobody in the cluster than there may be.
+    #[error("etcdserver: too many alarms")]
+    TooManyAlarms,
     /// As many watch streams are open as may be.
     #[error("etcdserver: too many watch streams")]
     TooManyWatchStreams,
@@ -146,7 +152,10 @@ impl CallError {
             CallError::HealthUnknown => Code::NotFound,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
             CallError::NotDefragmented { is_no_room: false, .. } => Code::Unknown,
+            CallError::NoBackup { is_too_slow: true, .. } => Code::Aborted,
             CallError::NotDefragmented { is_no_room: true, .. }
+            | CallError::NoBackup { is_too_slow: false, .. }
+            | CallError::TooManyAlarms
             | CallError::TooManyWatchStreams
             | CallError::Message(
                 MessageError::ReceivedTooLarge { .. } | MessageError::ReplyTooLarge { .. },
@@ -208,6 +217,9 @@ impl From<CommandError> for CallError {
             CommandError::MemberNotLearner => EtcdError::MemberNotLearner,
             CommandError::NoSpace => EtcdError::NoSpace,
             CommandError::Corrupt => EtcdError::Corrupt,
+            CommandError::DowngradeInProcess => EtcdError::DowngradeInProcess,
+            CommandError::NoDowngrade => EtcdError::NoInflightDowngrade,
+            CommandError::TooManyAlarms => return CallError::TooManyAlarms,
             CommandError::Invalid(error) => return error.into(),
             // etcd has no word for it: there, the cluster is gone.
             CommandError::LastVoter => EtcdError::MemberNotEnoughStarted,
@@ -249,7 +261,10 @@ impl From<BackupError> for CallError {
     fn from(error: BackupError) -> CallError {
         CallError::Etcd(match error {
             BackupError::TooManyRequests => EtcdError::RequestTooManyRequests,
-            BackupError::NoSpace => EtcdError::NoSpace,
+            BackupError::NoRoom { .. } | BackupError::GivenUp | BackupError::TooSlow { .. } => {
+                let is_too_slow = matches!(error, BackupError::TooSlow { .. });
+                return CallError::NoBackup { error: error.to_string(), is_too_slow };
+            }
             BackupError::Stopped => EtcdError::Stopped,
             BackupError::Failed(error) => {
                 tracing::error!(%error, "a backup failed");

@@ -40,6 +40,7 @@ pub mod version;
 mod wal_tool;
 
 pub use builder::Builder;
+pub use corruption::CorruptionFigures;
 pub use failure::{FatalError, StartError};
 pub use joining::JoinError;
 pub use peer::{PeerRx, PeerTransport, PeerTx};

@@ -31,6 +31,7 @@ use tracing::{error, info, warn};
 
 use crate::builder::Builder;
 use crate::config::{ClusterState, Config, CorruptionChecks, InitialCluster, ServerUrl};
+use crate::corruption::ChecksDone;
 use crate::failure::{FatalError, StartError};
 use crate::grpc::{ClientService, Context, Watches};
 use crate::joining::{self, Joined};
@@ -81,6 +82,7 @@ pub(crate) struct Started {
     pub(crate) hub: kvorum_watch::Hub,
     /// Becomes true once; see [`attributes::publish`].
     pub(crate) ready: watch::Receiver<bool>,
+    pub(crate) checks_done: Arc<ChecksDone>,
 }
 
 /// Runs one member from its start to its end, on the calling thread.
@@ -129,6 +131,7 @@ struct Running {
     ready: watch::Receiver<bool>,
     endpoints: Vec<String>,
     peer_urls: Vec<String>,
+    checks_done: Arc<ChecksDone>,
 }
 
 impl Running {
@@ -151,7 +154,7 @@ impl Running {
             connections_max: builder.connections_max,
             max_concurrent_streams: config.limits.max_concurrent_streams,
         };
-        let prefix = builder.thread_name_prefix.clone();
+        let (prefix, backup_rate) = (builder.thread_name_prefix.clone(), builder.backup_rate);
         let clock = builder.clock.clone().unwrap_or_else(clock::machine);
         let disks = dirs.disks(disk.clone(), builder.wal.segment_bytes);
         let start =
@@ -162,9 +165,7 @@ impl Running {
         let (workers, all_started) = WorkerThreads::start(workers, &prefix, locks);
         let (closing, is_closing) = watch::channel(false);
         let (ready_sender, ready) = watch::channel(false);
-        let endpoints = sockets.client_urls.clone();
-        let peer_urls = sockets.peer_urls.clone();
-        let space = Arc::new(Space::new(config.quota_backend_bytes));
+        let space = Arc::new(Space::new(config.quota_backend_bytes, disks));
         let compactor_clock = clock.clone();
         let mut running = Running {
             peers: JoinSet::new(),
@@ -175,8 +176,9 @@ impl Running {
             workers,
             closing,
             ready,
-            endpoints,
-            peer_urls,
+            endpoints: sockets.client_urls.clone(),
+            peer_urls: sockets.peer_urls.clone(),
+            checks_done: Arc::default(),
         };
         let checks = config.corruption_checks;
         let opened = match all_started {
@@ -187,7 +189,8 @@ impl Running {
             let (member, hub) = (running.member.clone(), running.watches.hub());
             let ends = (Handle::current(), is_closing.clone());
             let context =
-                Context::new(member, hub, &config, clock, ends, (is_joining, space.clone()));
+                Context::new(member, hub, &config, clock, ends, (is_joining, space.clone()))
+                    .with_backup_rate(backup_rate);
             let port = ClientPort::new(ClientService::new(context), limits, is_closing);
             running.serve_clients(port, clients, sockets.clients)
         });
@@ -196,7 +199,7 @@ impl Running {
             running.member.shutdown().await;
             return Err(error);
         }
-        running.look_after(&config, compactor_clock, (space, disks), transport);
+        running.look_after(&config, compactor_clock, space, transport);
         let advertised = advertised(&config.advertise_client_urls, &running.endpoints);
         running.publish(config.name, advertised, ready_sender);
         Ok(running)
@@ -209,6 +212,7 @@ impl Running {
             member: self.member.clone(),
             hub: self.watches.hub(),
             ready: self.ready.clone(),
+            checks_done: self.checks_done.clone(),
         }
     }
 
@@ -217,13 +221,18 @@ impl Running {
         &mut self,
         config: &Config,
         clock: Clock,
-        (space, disks): (Arc<Space>, Disks),
+        space: Arc<Space>,
         transport: Arc<PeerTransport>,
     ) {
         let member = || self.member.clone();
         self.peers.spawn(compactor::run(member(), clock, config.auto_compaction));
-        self.peers.spawn(space::watch(member(), space, disks, config.auto_disarm));
-        self.peers.spawn(corruption::watch(member(), transport, config.corruption_checks));
+        self.peers.spawn(space::watch(member(), space, config.auto_disarm));
+        self.peers.spawn(corruption::watch(
+            member(),
+            transport,
+            config.corruption_checks,
+            self.checks_done.clone(),
+        ));
     }
 
     async fn take_in_peers(

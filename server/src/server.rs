@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::CoreMember;
 use crate::builder::Builder;
+use crate::corruption::CorruptionFigures;
 use crate::failure::{FatalError, StartError};
 use crate::running::{self, Started, Stop};
 
@@ -68,6 +69,11 @@ impl Server {
     /// How much its watchers have and do.
     pub fn watch_figures(&self) -> kvorum_watch::Figures {
         self.started.hub.figures()
+    }
+
+    /// How often it has compared the members.
+    pub fn corruption_figures(&self) -> CorruptionFigures {
+        self.started.checks_done.figures()
     }
 
     /// The member itself, for what no client can ask.

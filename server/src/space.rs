@@ -48,12 +48,20 @@ pub(crate) struct Space {
     look: Notify,
     /// A look is over, and what followed from it.
     looked: Notify,
+    disks: Disks,
 }
 
 impl Space {
-    pub(crate) fn new(quota_bytes: Option<u64>) -> Space {
+    pub(crate) fn new(quota_bytes: Option<u64>, disks: Disks) -> Space {
         let was_exceeded = AtomicBool::new(false);
-        Space { quota_bytes, was_exceeded, look: Notify::new(), looked: Notify::new() }
+        Space { quota_bytes, was_exceeded, look: Notify::new(), looked: Notify::new(), disks }
+    }
+
+    /// What whoever can do without leaves free on the disk with the data. Below that an alarm would be raised.
+    pub(crate) fn left_bytes(&self) -> u64 {
+        let dir = self.disks.dirs.first();
+        let total_bytes = dir.and_then(|dir| self.disks.disk.total_bytes(dir).ok());
+        self.disks.needed_bytes(total_bytes.unwrap_or_default())
     }
 
     /// None: as much as the disk takes.
@@ -142,7 +150,7 @@ struct Look {
 /// The disks of a member.
 pub(crate) struct Disks {
     pub(crate) disk: Arc<dyn Disk>,
-    /// A directory on each.
+    /// A directory on each, the one with the data first.
     pub(crate) dirs: Vec<PathBuf>,
     pub(crate) segment_bytes: u64,
 }
@@ -168,20 +176,24 @@ impl Disks {
 }
 
 /// Raises this member's alarm, and ends it where that is wished, until the member stops.
-pub(crate) async fn watch(member: CoreMember, space: Arc<Space>, disks: Disks, auto_disarm: bool) {
+pub(crate) async fn watch(member: CoreMember, space: Arc<Space>, auto_disarm: bool) {
     let own = Alarm { member: member.status().id, kind: AlarmKind::NoSpace };
-    let disks = Arc::new(disks);
     let mut interval = INTERVAL;
     loop {
         // Elapsed or called, both mean a look.
         let _ = timeout(interval, space.look.notified()).await;
-        let looking = disks.clone();
-        let Ok(look) = spawn_blocking(move || looking.look()).await else { continue };
+        let looking = space.clone();
+        let Ok(look) = spawn_blocking(move || looking.disks.look()).await else { continue };
         // A disk that does not say how full it is counts as one with some room: nothing is raised, and nothing ended.
         let room = look.map_or(DiskRoom::Some, |look| look.room);
         let is_near = look.is_some_and(|look| look.room != DiskRoom::Enough);
         interval = if is_near { NEAR_INTERVAL } else { INTERVAL };
         let little = look.filter(|look| look.room == DiskRoom::Little);
+        if little.is_some() && member.give_up_backups() {
+            info!("the disk gets full: backups that are being read are given up");
+            space.look.notify_one();
+            continue;
+        }
         member.make_room(little.map(|look| look.available_bytes)).await;
         let is_raised = member.reader().alarms().contains(&own);
         let in_use_bytes = member.reader().store().sizes().in_use_bytes;
@@ -222,9 +234,14 @@ async fn propose(member: &CoreMember, alarm: Alarm, action: AlarmAction) {
 mod tests {
     use super::*;
 
+    fn space(quota_bytes: Option<u64>) -> Space {
+        let disk = Arc::new(kvorum_disk::FaultyDisk::new());
+        Space::new(quota_bytes, Disks { disk, dirs: Vec::new(), segment_bytes: 100 })
+    }
+
     #[test]
     fn what_goes_beyond_the_quota_is_refused_and_raises_an_alarm() {
-        let space = Space::new(Some(10_000));
+        let space = space(Some(10_000));
         assert!(space.admits(9_000, 743));
         assert_eq!(space.judge(9_001, DiskRoom::Enough), Verdict::Leave);
         assert!(!space.admits(9_000, 744));
@@ -236,7 +253,7 @@ mod tests {
 
     #[test]
     fn without_a_quota_only_the_disk_counts() {
-        let space = Space::new(None);
+        let space = space(None);
         assert!(space.admits(u64::MAX, usize::MAX));
         assert_eq!(space.judge(1 << 60, DiskRoom::Enough), Verdict::MayEnd);
         assert_eq!(space.judge(0, DiskRoom::Little), Verdict::Raise);

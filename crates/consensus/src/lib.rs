@@ -90,7 +90,7 @@ mod transfer;
 mod voters;
 mod watchdog;
 
-pub use backup::{Backup, BackupError};
+pub use backup::{Backup, BackupError, BackupRules, LeastRate};
 pub use change::{MemberChange, MemberChangeError, Reconfiguration, Removed};
 pub use clock::Clock;
 pub use compression::SnapshotTraffic;

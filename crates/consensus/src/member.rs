@@ -10,7 +10,7 @@ use kvorum_types::{Incarnation, LeaseId, MemberId};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
-use crate::backup::{self, Backup, BackupError};
+use crate::backup::{self, Backup, BackupError, BackupRules};
 use crate::change::{MemberChange, MemberChangeError, Reconfiguration};
 use crate::compression::SnapshotTraffic;
 use crate::errors::{
@@ -86,8 +86,18 @@ impl<R: Runtime, T: Transport> Member<R, T> {
     }
 
     /// Makes a backup of the state as it is published now. May be called on any runtime.
-    pub async fn backup(&self) -> Result<Backup, BackupError> {
-        backup::back_up(&self.shared).await
+    pub async fn backup(&self, rules: BackupRules) -> Result<Backup, BackupError> {
+        backup::back_up(&self.shared, rules).await
+    }
+
+    /// Gives up the files of backups that are being read: those who read them are told. Whether there were any.
+    pub fn give_up_backups(&self) -> bool {
+        self.shared.backups.give_up()
+    }
+
+    /// Whether the member stops, or has stopped: what takes long is to end then.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.stop.is_stopped()
     }
 
     /// Gives back what can be done without while a disk of this member has so few bytes left; None: it has enough.

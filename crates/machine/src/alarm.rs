@@ -12,11 +12,16 @@ use kvorum_types::MemberId;
 use prost::Message;
 
 use crate::command::Failure;
+use crate::member::Members;
 use crate::outcome::CommandError;
 use crate::txn;
 
-/// The most alarms there may be. There are two kinds, and seldom as many as ten members.
-const ALARMS_MAX: usize = 1024;
+/// The most alarms there may be of ids that are no member's: whoever may raise alarms may name any. Those of members, and
+/// of nobody in particular, always find room.
+const STRANGERS_ALARMS_MAX: usize = 1024;
+
+/// Whose an alarm is where it is not known who is to blame.
+const NOBODY: MemberId = MemberId(0);
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -68,22 +73,41 @@ impl Alarms {
     }
 
     /// Raises or clears an alarm: the one that is raised, whether or not it was before, or the one that is cleared.
-    pub(crate) fn execute(&mut self, request: Bytes) -> Result<Vec<Alarm>, Failure> {
+    pub(crate) fn execute(
+        &mut self,
+        request: Bytes,
+        members: &Members,
+    ) -> Result<Vec<Alarm>, Failure> {
         let request = AlarmRequest::decode(request)?;
         let kind = AlarmKind::from_number(request.alarm);
         let named = kind.map(|kind| Alarm { member: MemberId(request.member_id), kind });
         let Some(alarm) = named else { return Ok(Vec::new()) };
         let is_done = match AlarmAction::try_from(request.action) {
-            Ok(AlarmAction::Activate) => {
-                if self.0.len() < ALARMS_MAX {
-                    Arc::make_mut(&mut self.0).insert(alarm);
-                }
-                self.0.contains(&alarm)
-            }
+            Ok(AlarmAction::Activate) => self.raise(alarm, members)?,
             Ok(AlarmAction::Deactivate) => Arc::make_mut(&mut self.0).remove(&alarm),
             Ok(AlarmAction::Get) | Err(_) => false,
         };
         Ok(is_done.then_some(alarm).into_iter().collect())
+    }
+
+    /// Whether it stands afterwards.
+    fn raise(&mut self, alarm: Alarm, members: &Members) -> Result<bool, Failure> {
+        let is_stranger = |id: MemberId| id != NOBODY && !members.has(id);
+        if self.0.contains(&alarm) {
+            return Ok(true);
+        }
+        if alarm.kind == AlarmKind::NoSpace && members.removed.contains(&alarm.member) {
+            // It raised it before it learned of its removal.
+            return Ok(false);
+        }
+        if is_stranger(alarm.member) {
+            let strangers = self.0.iter().filter(|standing| is_stranger(standing.member));
+            if strangers.count() >= STRANGERS_ALARMS_MAX {
+                return Err(CommandError::TooManyAlarms.into());
+            }
+        }
+        Arc::make_mut(&mut self.0).insert(alarm);
+        Ok(true)
     }
 
     /// Whoever is removed has no store that could be full.

@@ -151,8 +151,8 @@ fn apply_command(
         | CommandKind::MemberAdd
         | CommandKind::MemberRemove
         | CommandKind::MemberUpdate
-        | CommandKind::MemberPromote => apply_to_members(target.state, kind, request),
-        CommandKind::Alarm => apply_alarm(target.state, request),
+        | CommandKind::MemberPromote
+        | CommandKind::Alarm => apply_to_small_state(target.state, kind, request),
         CommandKind::Downgrade => apply_downgrade(target.state, request),
         CommandKind::LeaseGrant
         | CommandKind::LeaseRevoke
@@ -272,11 +272,37 @@ fn apply_compaction(store: &mut Store, request: Bytes) -> Result<Option<Reply>, 
     compaction::execute(store, &request).map(|response| Some(Reply::Compaction(response)))
 }
 
-fn apply_to_members(
+/// Whether a command may change which alarms stand, or which may.
+pub(crate) fn decides_alarms(kind: CommandKind) -> bool {
+    match kind {
+        CommandKind::MemberAttributes
+        | CommandKind::MemberAdd
+        | CommandKind::MemberRemove
+        | CommandKind::MemberUpdate
+        | CommandKind::MemberPromote
+        | CommandKind::Alarm => true,
+        CommandKind::Unspecified
+        | CommandKind::Put
+        | CommandKind::DeleteRange
+        | CommandKind::Txn
+        | CommandKind::Compaction
+        | CommandKind::LeaseGrant
+        | CommandKind::LeaseRevoke
+        | CommandKind::LeaseExpire
+        | CommandKind::LeaseCheckpoint
+        | CommandKind::Downgrade => false,
+    }
+}
+
+/// Applies a command that concerns nothing but members and alarms.
+pub(crate) fn apply_to_small_state(
     state: &mut State,
     kind: CommandKind,
     request: Bytes,
 ) -> Result<Option<Reply>, Failure> {
+    if kind == CommandKind::Alarm {
+        return apply_alarm(state, request);
+    }
     let members = &mut state.members;
     match kind {
         CommandKind::MemberAttributes => {
@@ -292,7 +318,7 @@ fn apply_to_members(
         }
         CommandKind::MemberUpdate => members.update(MemberUpdate::decode(request)?)?,
         CommandKind::MemberPromote => members.promote(MemberPromote::decode(request)?)?,
-        other => panic!("{other:?} does not concern members"),
+        other => panic!("{other:?} concerns neither members nor alarms"),
     }
     state.touch();
     Ok(Some(match kind {
@@ -302,13 +328,19 @@ fn apply_to_members(
 }
 
 fn apply_alarm(state: &mut State, request: Bytes) -> Result<Option<Reply>, Failure> {
-    let alarms = state.alarms.execute(request)?;
+    let alarms = state.alarms.execute(request, &state.members)?;
     state.touch();
     Ok(Some(Reply::Alarm(alarms)))
 }
 
 fn apply_downgrade(state: &mut State, request: Bytes) -> Result<Option<Reply>, Failure> {
     let Downgrade { enabled, target_version } = Downgrade::decode(request)?;
+    // As it was when the request was proposed it need not be any more.
+    match (enabled, &state.downgrade) {
+        (true, Some(_)) => return Err(CommandError::DowngradeInProcess.into()),
+        (false, None) => return Err(CommandError::NoDowngrade.into()),
+        (true, None) | (false, Some(_)) => {}
+    }
     state.downgrade = enabled.then(|| target_version.into());
     state.touch();
     Ok(Some(Reply::Downgrade))

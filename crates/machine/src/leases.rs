@@ -1,8 +1,8 @@
 //! Leases: their commands, what a transaction does to attachments, and who is told.
 //!
-//! The table of leases is made by commands that depend on nothing but the table and the alarms. So it need not be stored with the keys:
-//! a start takes it from a checkpoint and applies the lease commands of the log again, up to where the store is. Which
-//! keys are attached, their own records say.
+//! The table of leases is made by commands that depend on nothing but the table and the alarms, and alarms on nothing but
+//! alarms and members. So it need not be stored with the keys: a start takes it from a checkpoint and applies those
+//! commands of the log again, up to where the store is. Which keys are attached, their own records say.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,10 +15,11 @@ use kvorum_proto::wire::{LeaseGrantRequest, LeaseRevokeRequest};
 use kvorum_types::{LeaseId, Position};
 use prost::Message;
 
-use crate::alarm::Alarms;
-use crate::command::Failure;
+use crate::command::{self, Failure};
 use crate::fatal::FatalError;
+use crate::member::MemberSeed;
 use crate::outcome::CommandError;
+use crate::state::State;
 
 /// Told what became of leases, in the order of the log. It is called by the machine's thread: it must be quick.
 pub type LeaseListener = Arc<dyn Fn(&[Event]) + Send + Sync>;
@@ -41,16 +42,16 @@ struct Behind {
     entries: Range<u64>,
     /// What is attached once they are.
     attached: HashMap<Bytes, i64>,
-    /// The alarms that stood before the first of them.
-    alarms: Alarms,
+    /// The small state before the first of them, whose alarms and members are kept up with.
+    state: State,
 }
 
 /// The entries whose lease commands a table lacks.
 #[derive(Default)]
 pub(crate) struct Lacking {
     pub(crate) entries: Range<u64>,
-    /// The alarms that stood before the first of them: while one does, leases are not granted.
-    pub(crate) alarms: Alarms,
+    /// The small state before the first of them: while an alarm stands in it, leases are not granted.
+    pub(crate) state: State,
 }
 
 /// What a lease command came to, as far as it concerns leases.
@@ -64,7 +65,8 @@ pub(crate) struct Executed {
     pub(crate) has_changed: bool,
 }
 
-/// Whether a command is one of those that change leases. Nothing but leases and alarms decides what they do.
+/// Whether a command is one of those that change leases. Nothing but leases and alarms decides what they do, and
+/// nothing but alarms and members what alarms there are.
 fn is_lease_command(kind: CommandKind) -> bool {
     match kind {
         CommandKind::LeaseGrant
@@ -94,11 +96,11 @@ impl Leases {
         attached: HashMap<Bytes, i64>,
     ) -> Result<Leases, LeaseId> {
         let mut leases = Leases { table, ..Leases::default() };
-        let Lacking { entries, alarms } = lacking;
+        let Lacking { entries, state } = lacking;
         if entries.is_empty() {
             leases.attach_all(attached)?;
         } else {
-            leases.behind = Some(Behind { entries, attached, alarms });
+            leases.behind = Some(Behind { entries, attached, state });
         }
         Ok(leases)
     }
@@ -138,6 +140,13 @@ impl Leases {
         self.behind.as_ref().map(|behind| behind.entries.clone())
     }
 
+    /// One of those entries founded the cluster.
+    pub(crate) fn replay_founding(&mut self, members: Vec<MemberSeed>) {
+        if let Some(behind) = &mut self.behind {
+            behind.state.members.found(members);
+        }
+    }
+
     /// Executes one of those entries' commands, if it has to do with leases.
     pub(crate) fn replay(
         &mut self,
@@ -146,13 +155,13 @@ impl Leases {
         position: Position,
     ) -> Result<(), Failure> {
         let Some(behind) = &mut self.behind else { return Ok(()) };
-        if kind == CommandKind::Alarm {
-            return behind.alarms.execute(request).map(drop);
+        if command::decides_alarms(kind) {
+            return command::apply_to_small_state(&mut behind.state, kind, request).map(drop);
         }
         if !is_lease_command(kind) {
             return Ok(());
         }
-        behind.alarms.check(kind, &request)?;
+        behind.state.alarms.check(kind, &request)?;
         self.execute(kind, request, position).map(drop)
     }
 

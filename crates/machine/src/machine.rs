@@ -131,8 +131,10 @@ impl Machine {
         if self.leases.behind().is_none() || position.index != expected {
             return Err(FatalError::OutOfOrder { expected, found: position });
         }
-        if let Payload::Commands(bytes) = payload {
-            command::replay_leases(&mut self.leases, position, bytes)?;
+        match payload {
+            Payload::Commands(bytes) => command::replay_leases(&mut self.leases, position, bytes)?,
+            Payload::Membership { members, .. } => self.leases.replay_founding(members),
+            Payload::Blank => {}
         }
         if self.leases.caught_up_with(position.index)? {
             self.reader.publish(&self.state, self.leases.view());

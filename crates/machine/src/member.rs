@@ -117,6 +117,11 @@ impl Members {
         Ok(())
     }
 
+    /// Whether a member has that id now.
+    pub(crate) fn has(&self, id: MemberId) -> bool {
+        self.place(id).is_ok()
+    }
+
     fn place(&self, id: MemberId) -> Result<usize, usize> {
         self.current.binary_search_by_key(&id, |member| member.id)
     }

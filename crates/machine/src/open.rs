@@ -246,9 +246,9 @@ fn leases_of_store(
             return Ok(None);
         }
         match checkpoints.leases(&info) {
-            Ok((table, alarms)) => {
+            Ok((table, state)) => {
                 let entries = at + 1..changed + 1;
-                return Ok(Some((table, Lacking { entries, alarms })));
+                return Ok(Some((table, Lacking { entries, state })));
             }
             Err(error) if error.is_damage() => {
                 refused.push(Refusal::Checkpoint(error));

@@ -88,6 +88,15 @@ pub enum CommandError {
     /// The last member that votes cannot be removed: nobody would be left to say so.
     #[error("the last voting member cannot be removed")]
     LastVoter,
+    /// A downgrade is to begin while another one is under way.
+    #[error("cluster has a downgrade job in progress")]
+    DowngradeInProcess,
+    /// A downgrade is to be taken back, and there is none.
+    #[error("no inflight downgrade job")]
+    NoDowngrade,
+    /// One more alarm of nobody in the cluster than there may be.
+    #[error("too many alarms")]
+    TooManyAlarms,
     /// Something would be stored while a member has no room for it.
     #[error("no space")]
     NoSpace,

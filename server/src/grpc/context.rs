@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use kvorum_consensus::{
-    Backup, Clock, FatalError, Leadership, MemberChange, Reconfiguration, Status, TimeToLive,
+    Backup, BackupRules, Clock, FatalError, Leadership, LeastRate, MemberChange, Reconfiguration,
+    Status, TimeToLive,
 };
 use kvorum_machine::{Alarm, AlarmKind, Defragmenter, MachineReader, Member, RangeError};
 use kvorum_mvcc as mvcc;
-use kvorum_mvcc::StoreError;
+use kvorum_mvcc::{HashResult, StoreError, View};
 use kvorum_proto::entry::CommandKind;
 use kvorum_proto::errors::EtcdError;
 use kvorum_proto::wire::ResponseHeader;
@@ -18,9 +19,11 @@ use kvorum_types::{ClusterId, LeaseId, MemberId};
 use kvorum_watch::Hub;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio::task::spawn_blocking;
 use tracing::error;
 
 use super::receive::Budget;
+use super::turns::Turns;
 use crate::CoreMember;
 use crate::config::{Config, Limits, MembershipRules};
 use crate::errors::CallError;
@@ -64,6 +67,8 @@ pub(crate) struct Context {
     large_reads: Arc<Semaphore>,
     watches: Hub,
     receiving: Budget,
+    backup_rate: LeastRate,
+    defragmentations: Turns<Result<(), CallError>>,
     panic_count: AtomicU64,
 }
 
@@ -98,8 +103,15 @@ impl Context {
             large_reads: Arc::new(Semaphore::new(LARGE_READS_MAX)),
             watches,
             receiving: Budget::default(),
+            backup_rate: LeastRate::default(),
+            defragmentations: Turns::default(),
             panic_count: AtomicU64::new(0),
         }
+    }
+
+    /// The same, with backups read at that rate at least.
+    pub(crate) fn with_backup_rate(self, backup_rate: LeastRate) -> Context {
+        Context { backup_rate, ..self }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -120,7 +132,10 @@ impl Context {
 
     /// Makes a backup of the state.
     pub(super) async fn back_up(&self) -> Result<Backup, CallError> {
-        Ok(self.member.backup().await?)
+        let space = self.space.clone();
+        let left_bytes = spawn_blocking(move || space.left_bytes()).await;
+        let left_bytes = left_bytes.map_err(|_| EtcdError::Stopped)?;
+        Ok(self.member.backup(BackupRules { left_bytes, rate: self.backup_rate }).await?)
     }
 
     /// The most bytes that may be in use; 0 if there is no such bound.
@@ -136,6 +151,11 @@ impl Context {
         let own = Alarm { member: self.member_id, kind: AlarmKind::NoSpace };
         self.space.wait_for_alarm(|| self.reader().alarms().contains(&own)).await;
         Err(EtcdError::NoSpace.into())
+    }
+
+    /// Whose turn it is to have the store moved into a new one.
+    pub(super) fn defragmentations(&self) -> &Turns<Result<(), CallError>> {
+        &self.defragmentations
     }
 
     /// What moves the store into a new one.
@@ -338,6 +358,12 @@ impl Context {
             }
             RangeError::Store(_) => CallError::Internal,
         }
+    }
+
+    /// The hash of history up to a revision. A member that stops does not wait for it.
+    pub(super) fn hash(&self, view: &View, revision: i64) -> Result<HashResult, CallError> {
+        let hashed = view.hash_while(revision, || !self.member.is_stopped());
+        hashed.map_err(|error| self.read_error(error))?.ok_or(EtcdError::Stopped.into())
     }
 
     /// The same for what the store itself answers.

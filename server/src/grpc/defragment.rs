@@ -1,55 +1,40 @@
 //! Defragment: gives the disk back what the store does not need.
 //!
-//! etcd answers nobody while it does that. Here reads and writes go on.
+//! etcd answers nobody while it does that, and does it again for each who asks. Here reads and writes go on, and those who
+//! ask while it is under way share the next time.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use kvorum_machine::DefragmentError;
-use kvorum_mvcc::{RelocateError, Relocated};
+use kvorum_mvcc::Relocated;
 use kvorum_proto::api::etcdserverpb::DefragmentResponse;
 use kvorum_proto::errors::EtcdError;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
 use tracing::info;
 
 use super::context::Context;
 use super::reply::frame;
 use crate::errors::CallError;
 
-/// How soon it is looked again whether another one is over.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Moves the store into a new one, and answers once it is in use. One that is under way is waited for.
-pub(super) async fn defragment(context: &Context) -> Result<Bytes, CallError> {
-    loop {
-        match move_store(context).await {
-            Ok(Relocated { bytes_before, bytes_after }) => {
-                info!(bytes_before, bytes_after, "the store moved into a new one");
-                let header = context.header(context.reader().store().revision());
-                return frame(&DefragmentResponse { header });
-            }
-            Err(Failure::Defragment(DefragmentError::Move(RelocateError::UnderWay))) => {
-                sleep(RETRY_INTERVAL).await;
-            }
-            Err(Failure::Defragment(error)) => return Err(CallError::defragment(&error)),
-            Err(Failure::Stopped) => return Err(EtcdError::Stopped.into()),
-        }
-    }
+/// Moves the store into a new one, and answers once it is in use.
+pub(super) async fn defragment(context: &Arc<Context>) -> Result<Bytes, CallError> {
+    let turn = context.defragmentations().take(move_store(context.clone()));
+    turn.await.unwrap_or(Err(EtcdError::Stopped.into()))?;
+    let header = context.header(context.reader().store().revision());
+    frame(&DefragmentResponse { header })
 }
 
-enum Failure {
-    Defragment(DefragmentError),
-    Stopped,
-}
-
-async fn move_store(context: &Context) -> Result<Relocated, Failure> {
+async fn move_store(context: Arc<Context>) -> Result<(), CallError> {
     let defragmenter = context.defragmenter();
     let (told, ended) = oneshot::channel();
-    // Who asked may be gone by then.
+    // Who waited may be gone by then.
     let begin = move || defragmenter.begin(move |moved| drop(told.send(moved)));
-    let begun = spawn_blocking(begin).await.map_err(|_| Failure::Stopped)?;
-    begun.map_err(Failure::Defragment)?;
-    ended.await.map_err(|_| Failure::Stopped)?.map_err(Failure::Defragment)
+    let begun = spawn_blocking(begin).await.map_err(|_| EtcdError::Stopped)?;
+    begun.map_err(|error| CallError::defragment(&error))?;
+    let moved = ended.await.map_err(|_| EtcdError::Stopped)?;
+    let Relocated { bytes_before, bytes_after } =
+        moved.map_err(|error| CallError::defragment(&error))?;
+    info!(bytes_before, bytes_after, "the store moved into a new one");
+    Ok(())
 }

@@ -21,17 +21,18 @@ pub(super) async fn downgrade(
 ) -> Result<Bytes, CallError> {
     let action = DowngradeAction::try_from(request.action);
     let action = action.map_err(|_| CallError::UnknownMethod)?;
-    context.read_barrier().await?;
     let change = match action {
         DowngradeAction::Validate => {
-            check(context, &request.version)?;
+            check(context, &request.version).await?;
             None
         }
         DowngradeAction::Enable => {
-            let target = check(context, &request.version)?;
+            let target = check(context, &request.version).await?;
             Some(Downgrade { enabled: true, target_version: target.shown() })
         }
+        // etcd from 3.6 on answers as if it had succeeded even where it could not be taken back; 3.5 says so.
         DowngradeAction::Cancel => {
+            context.read_barrier().await?;
             if context.reader().downgrade().is_none() {
                 return Err(EtcdError::NoInflightDowngrade.into());
             }
@@ -48,12 +49,14 @@ pub(super) async fn downgrade(
     frame(&DowngradeResponse { header, version: VERSIONS.cluster.to_owned() })
 }
 
-/// A target must be one minor version below the cluster's, and there must be no other yet.
-fn check(context: &Context, version: &str) -> Result<MinorVersion, CallError> {
+/// A target must be one minor version below the cluster's, and there must be no other yet. The order is etcd's: what is no
+/// version is refused even where no leader can be reached. The machine looks again at what there is.
+async fn check(context: &Context, version: &str) -> Result<MinorVersion, CallError> {
     let target = MinorVersion::parse(version);
     let target = target.ok_or(EtcdError::WrongDowngradeVersionFormat)?;
     let cluster = MinorVersion::parse(VERSIONS.cluster);
     let cluster = cluster.ok_or(EtcdError::ClusterVersionUnavailable)?;
+    context.read_barrier().await?;
     if cluster.minor.checked_sub(1) != Some(target.minor) || cluster.major != target.major {
         return Err(EtcdError::InvalidDowngradeTargetVersion.into());
     }

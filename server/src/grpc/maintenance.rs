@@ -82,7 +82,7 @@ pub(super) async fn move_leader(
 pub(super) async fn hash(context: &Arc<Context>) -> Result<Bytes, CallError> {
     let view = context.reader().store().view();
     reads::answer(context, true, move |context| {
-        let found = view.hash(0).map_err(|error| context.read_error(error))?;
+        let found = context.hash(&view, 0)?;
         Ok(HashResponse { header: context.header(view.revision()), hash: found.hash })
     })
     .await
@@ -95,7 +95,7 @@ pub(super) async fn hash_kv(
 ) -> Result<Bytes, CallError> {
     let view = context.reader().store().view();
     reads::answer(context, true, move |context| {
-        let found = view.hash(request.revision).map_err(|error| context.read_error(error))?;
+        let found = context.hash(&view, request.revision)?;
         Ok(HashKvResponse {
             header: context.header(view.revision()),
             hash: found.hash,

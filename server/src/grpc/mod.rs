@@ -40,6 +40,7 @@ mod reply;
 mod requests;
 mod service;
 mod snapshot;
+mod turns;
 mod watch;
 
 pub(crate) use context::Context;

@@ -61,7 +61,7 @@ pub fn restore_member(cluster: &Cluster, member: usize, backup: &Path, further: 
     let urls = (0..cluster.len()).map(|other| format!("m{other}={}", cluster.peer_url(other)));
     let initial = urls.collect::<Vec<_>>().join(",");
     let (name, data_dir) = (format!("m{member}"), cluster.data_dir(member));
-    let token = data_dir.parent().unwrap().display().to_string();
+    let token = token(cluster);
     let (data_dir, peer_url) = (data_dir.display().to_string(), cluster.peer_url(member));
     let path = backup.display().to_string();
     let mut arguments = vec!["restore", &path, "--name", &name, "--data-dir", &data_dir];
@@ -69,6 +69,11 @@ pub fn restore_member(cluster: &Cluster, member: usize, backup: &Path, further: 
     arguments.extend(["--initial-advertise-peer-urls", &peer_url]);
     arguments.extend(further);
     assert!(snapshot_tool(&arguments), "{arguments:?}");
+}
+
+/// The token that the members of a cluster are built with.
+pub fn token(cluster: &Cluster) -> String {
+    cluster.data_dir(0).parent().unwrap().display().to_string()
 }
 
 /// Starts every member of a cluster that was restored.

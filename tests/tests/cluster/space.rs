@@ -242,3 +242,59 @@ async fn a_downgrade_is_checked_noted_and_taken_back_as_in_etcd() {
     ask(cancel, "").await.unwrap();
     assert!(!endpoint.status().await.unwrap().downgrade_info.unwrap().enabled);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_downgrades_at_once_one_is_noted() {
+    let cluster = Cluster::of(3).start().await;
+    let enable = DowngradeAction::Enable.into();
+    let asked = (0..12).map(|number| {
+        let endpoint = cluster.endpoint(number % 3);
+        async move {
+            let request = pb::DowngradeRequest { action: enable, version: "3.6.0".to_owned() };
+            endpoint.maintenance().downgrade(request).await
+        }
+    });
+    let answers = futures_util::future::join_all(asked).await;
+    let (done, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!(done.len(), 1);
+    let text = "etcdserver: cluster has a downgrade job in progress";
+    for status in refused.into_iter().filter_map(Result::err) {
+        assert_eq!(told(&status), (Code::FailedPrecondition, text));
+    }
+}
+
+/// As in etcd, nobody else is asked about what is no version.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_version_is_refused_without_a_majority() {
+    let mut cluster = Cluster::of(2).start().await;
+    cluster.kill(1);
+    for action in [DowngradeAction::Validate, DowngradeAction::Enable] {
+        let request = pb::DowngradeRequest { action: action.into(), version: "3".to_owned() };
+        let asked = cluster.endpoint(0).maintenance().downgrade(request).await;
+        let text = "etcdserver: wrong downgrade target version format";
+        assert_eq!(told(&asked.unwrap_err()), (Code::InvalidArgument, text));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_members_do_not_take_the_alarms_of_members() {
+    let cluster = Cluster::of(1).start().await;
+    let endpoint = cluster.endpoint(0);
+    let raise = async |member_id: u64| {
+        let action = AlarmAction::Activate.into();
+        let request = pb::AlarmRequest { action, member_id, alarm: pb::AlarmType::Nospace.into() };
+        endpoint.maintenance().alarm(request).await.map(|answer| answer.into_inner().alarms)
+    };
+    let mut refused = None;
+    for made_up in 1..=2_000 {
+        refused = raise(made_up).await.err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    let refused = refused.expect("there is a bound");
+    assert_eq!(told(&refused), (Code::ResourceExhausted, "etcdserver: too many alarms"));
+    let own = cluster.id(0).await;
+    let raised = raise(own).await.unwrap();
+    assert_eq!(raised, [pb::AlarmMember { member_id: own, alarm: pb::AlarmType::Nospace.into() }]);
+}

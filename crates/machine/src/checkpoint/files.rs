@@ -27,10 +27,10 @@ use super::format::{CheckpointError, Scanner};
 use super::reader::{Checkpoint, CheckpointReader};
 use super::receiver::CheckpointReceiver;
 use super::writer::{BackupWriter, CheckpointWriter};
-use crate::alarm::Alarms;
 use crate::layout::Layout;
 use crate::machine::Pin;
 use crate::reader::AppliedReader;
+use crate::state::State;
 
 /// How many checkpoints of its own a member keeps: the newest, and one to fall back on should it turn out damaged.
 const OWN_COUNT: usize = 2;
@@ -176,10 +176,12 @@ impl Checkpoints {
     /// Whether there is room for a checkpoint of about so many bytes, and a quarter more. A disk that does not say so has.
     pub fn has_room_for(&self, bytes: u64) -> bool {
         let needed = bytes.saturating_add(bytes / 4);
-        self.shared
-            .disk
-            .available_bytes(&self.shared.dir)
-            .map_or(true, |available| available >= needed)
+        self.available_bytes().is_none_or(|available| available >= needed)
+    }
+
+    /// What the disk has left. None where it does not say.
+    pub fn available_bytes(&self) -> Option<u64> {
+        self.shared.disk.available_bytes(&self.shared.dir).ok()
     }
 
     /// What a checkpoint ends with where there is no room to go on.
@@ -226,13 +228,13 @@ impl Checkpoints {
         verified
     }
 
-    /// The leases in a checkpoint, without what is attached to them, and the alarms. Nothing else of it is looked at but
-    /// the header.
-    pub(crate) fn leases(&self, info: &CheckpointInfo) -> Result<(Table, Alarms), CheckpointError> {
+    /// The leases in a checkpoint, without what is attached to them, and the small state. Nothing else of it is looked at
+    /// but the header.
+    pub(crate) fn leases(&self, info: &CheckpointInfo) -> Result<(Table, State), CheckpointError> {
         let file = self.shared.disk.open(&info.path, OpenMode::Read);
         let file = file.map_err(CheckpointError::io(&info.path))?;
         let (mut scanner, _, state) = Scanner::begin(&*file, &info.path)?;
-        Ok((scanner.leases()?, state.alarms))
+        Ok((scanner.leases()?, state))
     }
 
     /// Sets a checkpoint aside.

@@ -149,3 +149,79 @@ fn a_downgrade_is_taken_back() {
     send(&mut fixture, CommandKind::Downgrade, &Downgrade::default()).unwrap();
     assert_eq!(fixture.machine.reader().downgrade(), None);
 }
+
+fn raise(fixture: &mut Fixture, member_id: u64, kind: AlarmType) -> Outcome {
+    let action = AlarmAction::Activate.into();
+    send(fixture, CommandKind::Alarm, &AlarmRequest { action, member_id, alarm: kind.into() })
+}
+
+/// Leases are made anew from a checkpoint and the log: the alarm that a removal ended must not refuse them then, for the
+/// keys attached to them are there.
+#[test]
+fn a_restart_grants_the_leases_that_came_after_an_alarm_went_with_its_member() {
+    for has_checkpoint in [true, false] {
+        let mut fixture = founded();
+        if has_checkpoint {
+            fixture.checkpoint().unwrap();
+        }
+        raise(&mut fixture, 1, AlarmType::Nospace).unwrap();
+        assert_eq!(fixture.grant(6, 60), Err(CommandError::NoSpace));
+        assert_eq!(remove(&mut fixture, 7), Err(CommandError::MemberNotFound));
+        assert_eq!(fixture.grant(6, 60), Err(CommandError::NoSpace));
+        remove(&mut fixture, 1).unwrap();
+        fixture.grant(7, 60).unwrap();
+        fixture.put_leased("a", "1", 7).unwrap();
+        fixture.maintain();
+
+        let fixture = fixture.restart().unwrap();
+        assert!(fixture.refused.is_empty(), "{:?}", fixture.refused);
+        assert_eq!(fixture.keys_of(6), None);
+        assert_eq!(fixture.keys_of(7), Some(vec!["a".to_owned()]));
+    }
+}
+
+#[test]
+fn alarms_of_made_up_members_leave_room_for_those_of_members() {
+    let mut fixture = founded();
+    let mut made_up = 0;
+    while raise(&mut fixture, 1_000 + made_up, AlarmType::Corrupt).is_ok() {
+        made_up += 1;
+        assert!(made_up < 10_000, "there is no bound");
+    }
+    let refused = raise(&mut fixture, 1_000 + made_up, AlarmType::Corrupt);
+    assert_eq!(refused, Err(CommandError::TooManyAlarms));
+    for member in [0, 1, 2] {
+        for kind in [AlarmType::Nospace, AlarmType::Corrupt] {
+            assert!(raise(&mut fixture, member, kind).is_ok(), "{kind:?} of {member}");
+        }
+    }
+    let stands = raise(&mut fixture, 1_000, AlarmType::Corrupt);
+    assert!(stands.is_ok(), "it stands already");
+    let alarms = fixture.machine.reader().alarms();
+    assert_eq!(alarms.len() as u64, made_up + 6);
+}
+
+/// It may have been proposed before the member knew, and nobody is left to end it.
+#[test]
+fn who_is_removed_does_not_lack_space_any_more() {
+    let mut fixture = founded();
+    remove(&mut fixture, 1).unwrap();
+    assert_eq!(raise(&mut fixture, 1, AlarmType::Nospace), Ok(Reply::Alarm(Vec::new())));
+    assert!(fixture.machine.reader().alarms().is_empty());
+}
+
+/// Both were checked before either was applied.
+#[test]
+fn of_two_downgrades_at_once_one_is_refused() {
+    let mut fixture = founded();
+    let ask = |fixture: &mut Fixture, enabled, version: &str| {
+        let target_version = version.to_owned();
+        send(fixture, CommandKind::Downgrade, &Downgrade { enabled, target_version })
+    };
+    assert_eq!(ask(&mut fixture, false, ""), Err(CommandError::NoDowngrade));
+    assert_eq!(ask(&mut fixture, true, "3.6.0"), Ok(Reply::Downgrade));
+    assert_eq!(ask(&mut fixture, true, "3.5.0"), Err(CommandError::DowngradeInProcess));
+    assert_eq!(fixture.machine.reader().downgrade().as_deref(), Some("3.6.0"));
+    assert_eq!(ask(&mut fixture, false, ""), Ok(Reply::Downgrade));
+    assert_eq!(ask(&mut fixture, false, ""), Err(CommandError::NoDowngrade));
+}
