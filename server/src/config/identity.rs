@@ -3,6 +3,9 @@
 use kvorum_types::{ClusterId, MemberId};
 use sha1::{Digest, Sha1};
 
+/// No member's URL begins like this, so that what follows is hashed as nothing else is.
+const RESTORED: &str = "restored from a backup";
+
 /// The id of the member that others reach at `peer_urls` in the cluster started with `token`.
 ///
 /// - The order of `peer_urls` does not matter.
@@ -29,6 +32,22 @@ pub fn cluster_id(members: &[MemberId]) -> ClusterId {
     let mut hash = Sha1::new();
     for member in members {
         hash.update(member.0.to_be_bytes());
+    }
+    ClusterId(first_eight(hash))
+}
+
+/// The id of a cluster that begins with a backup, where `founded` is the id of one that begins with nothing and `marks` tell
+/// the state it begins with from others.
+///
+/// - It is another one than `founded`, so that members of the cluster that the backup is of, which may have that id, do not
+///   talk to the new ones. In that, etcd trusts in another token.
+/// - It is the same on all members that begin with the same.
+pub fn restored_cluster_id(founded: ClusterId, marks: &[u64]) -> ClusterId {
+    let mut hash = Sha1::new();
+    hash.update(RESTORED);
+    hash.update(founded.0.to_be_bytes());
+    for mark in marks {
+        hash.update(mark.to_be_bytes());
     }
     ClusterId(first_eight(hash))
 }
@@ -64,6 +83,18 @@ mod tests {
         assert_eq!(c, MemberId(5_208_857_219_595_260_096));
         assert_eq!(cluster_id(&[a, b, c]), ClusterId(12_838_659_231_624_881_376));
         assert_eq!(cluster_id(&[c, a, b]), cluster_id(&[a, b, c]));
+    }
+
+    #[test]
+    fn a_restored_cluster_has_an_id_of_its_own_by_what_it_begins_with() {
+        let founded = ClusterId(7);
+        let restored = restored_cluster_id(founded, &[1, 2]);
+        assert_ne!(restored, founded);
+        assert_eq!(restored, restored_cluster_id(founded, &[1, 2]));
+        for marks in [&[1, 3][..], &[2, 1], &[1], &[]] {
+            assert_ne!(restored, restored_cluster_id(founded, marks), "{marks:?}");
+        }
+        assert_ne!(restored, restored_cluster_id(ClusterId(8), &[1, 2]));
     }
 
     #[test]

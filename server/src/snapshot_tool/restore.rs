@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use kvorum_consensus::{Founding, InitialMember, found};
 use kvorum_disk::{Disk, RealDisk};
-use kvorum_machine::{BackupCheck, BackupFile};
+use kvorum_machine::{BackupCheck, BackupFile, BackupSummary};
 
 use super::progress::Progress;
-use crate::config::{Config, RestoreSettings};
+use crate::config::{Config, RestoreSettings, identity};
 
 /// The largest revision that a new cluster may begin with.
 const REVISION_MAX: i64 = i64::MAX / 2;
@@ -26,7 +26,7 @@ pub(super) fn run(settings: &RestoreSettings) -> Result<(), String> {
     progress.say(&format!("verifying {}", settings.path.display()));
     let backup = BackupFile::verify(&progress, &settings.path, check).map_err(|e| e.to_string())?;
     let revision = raised(backup.summary().revision, settings.bump_revision)?;
-    let founding = founding(settings);
+    let founding = founding(settings, &backup.summary());
     let (cluster, member) = (founding.cluster, founding.member);
     let names: Vec<String> = founding
         .members
@@ -76,7 +76,8 @@ fn dirs(settings: &RestoreSettings) -> Result<(PathBuf, PathBuf), String> {
     Ok((data_dir, wal_dir))
 }
 
-fn founding(settings: &RestoreSettings) -> Founding {
+/// Members that are restored from different backups, or differently, are not of one cluster.
+fn founding(settings: &RestoreSettings, backup: &BackupSummary) -> Founding {
     let Config { initial_cluster, initial_cluster_token: token, .. } = &*settings.member;
     let ids = initial_cluster.member_ids(token);
     let id_of = |name: &str| ids.get(name).copied().unwrap_or_default();
@@ -86,12 +87,29 @@ fn founding(settings: &RestoreSettings) -> Founding {
         peer_urls: urls.iter().map(|url| url.as_str().to_owned()).collect(),
     });
     Founding {
-        cluster: initial_cluster.cluster_id(token),
+        cluster: identity::restored_cluster_id(
+            initial_cluster.cluster_id(token),
+            &marks(settings, backup),
+        ),
         member: id_of(&settings.member.name),
         members: members.collect(),
         bump_revision: settings.bump_revision,
         mark_compacted: settings.mark_compacted,
     }
+}
+
+/// What tells a restored state from others.
+fn marks(settings: &RestoreSettings, backup: &BackupSummary) -> [u64; 7] {
+    let BackupSummary { hash, revision, compact_revision, change_count, lease_count, .. } = *backup;
+    [
+        hash.into(),
+        revision.cast_unsigned(),
+        compact_revision.cast_unsigned(),
+        change_count,
+        lease_count,
+        settings.bump_revision,
+        settings.mark_compacted.into(),
+    ]
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tempfile::TempDir;
 
-use crate::saved::{all, restore, save, snapshot_tool, start, write};
+use crate::saved::{all, restore, restore_member, save, snapshot_tool, start, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_under_load_is_the_state_at_its_revision() {
@@ -48,6 +48,48 @@ async fn a_backup_under_load_is_the_state_at_its_revision() {
         cluster.restart(0).await;
         assert_eq!(cluster.endpoint(0).get("after").await.unwrap().as_deref(), Some("1"));
     }
+}
+
+/// One that comes back from a backup, by the flags it was first started with, must not be taken for the one it was: what it
+/// had promised the others is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_member_and_the_old_cluster_have_nothing_to_do_with_each_other() {
+    let dir = TempDir::new().unwrap();
+    let mut cluster = Cluster::of(3).start().await;
+    let endpoint = cluster.endpoint(0);
+    endpoint.put("before", "1").await.unwrap();
+    let path = write(dir.path(), &save(&endpoint).await.bytes);
+    let old = endpoint.status().await.unwrap().header.unwrap().cluster_id;
+    let member_id = cluster.id(2).await;
+    cluster.kill(2);
+    std::fs::remove_dir_all(cluster.data_dir(2)).unwrap();
+    restore_member(&cluster, 2, &path, &[]);
+    cluster.launch(2).await;
+    let restored = cluster.server(2).status();
+    assert_eq!(restored.id.0, member_id, "ids of members are etcd's");
+    assert_ne!(restored.cluster.0, old);
+
+    // The two that are left go on, and it has neither them nor what they write.
+    cluster.endpoint(0).put("after", "1").await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(2), cluster.server(2).ready()).await;
+    assert!(refused.is_err(), "it found a leader");
+    let request =
+        pb::RangeRequest { key: "after".into(), serializable: true, ..Default::default() };
+    assert_eq!(cluster.endpoint(2).range(request).await.unwrap().count, 0);
+    assert_eq!(cluster.server(2).status().leader, None);
+
+    // Restored in the same way, all are one cluster.
+    for member in [0, 1] {
+        cluster.kill(member);
+        std::fs::remove_dir_all(cluster.data_dir(member)).unwrap();
+        restore_member(&cluster, member, &path, &[]);
+        cluster.launch(member).await;
+    }
+    for member in 0..3 {
+        cluster.wait_ready(member).await;
+    }
+    cluster.endpoint(0).put("again", "1").await.unwrap();
+    cluster.assert_members_agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
