@@ -468,22 +468,14 @@ fn hand_out<R: Runtime, T: Transport>(
         let worker = Worker::new(name, bell.clone(), step, panicked);
         worker.timed(shared.watchdog.watch(name, on_hang))
     };
+    let (defragmenter, room) = (shared.defragmenter.clone(), assembly.store_room.clone());
+    let store = workers.maintainer(maintainer, defragmenter, room, bells.checkpointer.clone());
     let (report, stop) = (OnHang::Report, OnHang::Stop);
     let mut all = vec![
         worker(LOG_WRITER, &bells.writer, report, workers.writer(writer)),
         worker("kv-wal-read", &bells.reader, report, workers.reader(reader)),
         worker("kv-apply", &bells.applier, report, workers.applier(applier)),
-        worker(
-            "kv-store",
-            &bells.maintainer,
-            stop,
-            workers.maintainer(
-                maintainer,
-                shared.defragmenter.clone(),
-                assembly.store_room.clone(),
-                bells.checkpointer.clone(),
-            ),
-        ),
+        worker("kv-store", &bells.maintainer, stop, store),
         worker("kv-lease", &bells.keeper, report, workers.keeper(assembly.keeper.clone())),
     ];
     all.extend(checkpointer.map(|checkpointer| {
