@@ -91,7 +91,9 @@ async fn choose<R: Runtime, T: Transport>(
 /// Whether `id` is another member that has a vote, or will have one.
 fn may_lead<R: Runtime, T: Transport>(shared: &Shared<R, T>, id: MemberId) -> bool {
     let members = shared.reader.members();
-    !shared.is_me(id) && members.iter().any(|member| member.id == id && !member.is_learner)
+    // Before the first entry is applied nobody is known.
+    let is_known = members.iter().any(|member| member.id == id && !member.is_learner);
+    !shared.is_me(id) && (is_known || members.is_empty())
 }
 
 fn is_anyone_heard<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> bool {

@@ -72,7 +72,12 @@ async fn the_leadership_is_handed_to_a_member_that_is_behind_once_it_has_caught_
 /// Whoever asks the new leader next, a client that looks for the leader above all, is to hear that it leads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_leadership_has_been_handed_over_the_new_leader_says_so() {
-    let cluster = Cluster::start(Plan::members(3)).await;
+    // Long enough that nobody loses the lead on a busy machine.
+    let plan = Plan {
+        adjust: |settings| settings.election_timeout = Duration::from_secs(2),
+        ..Plan::members(3)
+    };
+    let cluster = Cluster::start(plan).await;
     for _ in 0..10 {
         let leader = cluster.leader().await;
         let to = cluster.other_than(leader).id;
