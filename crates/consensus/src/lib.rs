@@ -87,6 +87,9 @@ mod transfer;
 mod voters;
 mod watchdog;
 
+#[doc(hidden)]
+pub mod hostile;
+
 pub use backup::{Backup, BackupError};
 pub use change::{MemberChange, MemberChangeError, Reconfiguration, Removed};
 pub use clock::Clock;

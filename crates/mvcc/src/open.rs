@@ -178,7 +178,11 @@ fn start(
     };
     let leased = loader.leased;
     let history = loader.history.unwrap_or_else(|| History::starting_at(next));
-    let (revision, compact_revision) = (loaded.meta.revision, loaded.meta.compact_revision);
+    let (mut revision, compact_revision) = (loaded.meta.revision, loaded.meta.compact_revision);
+    if kvorum_types::mutants::is_on("etcd-17780") {
+        let newest = blocks.blocks().iter().map(|info| info.last_main).max();
+        revision = newest.unwrap_or(FIRST_REVISION).max(compact_revision);
+    }
     let state = State {
         source: Arc::new(Source::new(backend, &options)),
         tree: loader.tree.clone(),

@@ -85,7 +85,9 @@ pub fn open(
     };
     let survey = survey(&*disk, dir, identity, OpenMode::Write, &mut |_, _| {})?;
     let capacity = repair(&*disk, dir, &survey, &options)?;
-    let incarnation = Incarnation(identity.incarnation.0 + 1);
+    let is_reused =
+        identity.incarnation.0 > 0 && kvorum_types::mutants::is_on("wal-incarnation-reused");
+    let incarnation = Incarnation(identity.incarnation.0 + u64::from(!is_reused));
     let identity = Identity { incarnation, ..identity };
     identity::write(&*disk, dir, identity)?;
     Ok(assemble(disk, dir, identity, options, survey, capacity))
@@ -148,8 +150,12 @@ fn repair(
     }
     let file = &*survey.newest.file;
     let make_end = || {
-        write_again(file, survey.batch_start, survey.end)?;
-        wipe(file, survey.end, survey.dirt_end)?;
+        if !kvorum_types::mutants::is_on("wal-last-batch-not-rewritten") {
+            write_again(file, survey.batch_start, survey.end)?;
+        }
+        if !kvorum_types::mutants::is_on("wal-stale-record-revived") {
+            wipe(file, survey.end, survey.dirt_end)?;
+        }
         let mut capacity = file.len()?;
         if capacity < options.segment_bytes {
             match file.allocate(options.segment_bytes) {

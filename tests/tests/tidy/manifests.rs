@@ -138,6 +138,10 @@ const PACKAGES: [Package; 14] = [
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 4] = ["common", "core", "helpers", "utils"];
 
+/// The feature that plants known bugs, and the packages that may have it or ask for it. None may have it by default: then
+/// the programs have none, in whatever build.
+const MUTANTS: (&str, [&str; 2]) = ("mutants", ["crates/types", "tests/simulation"]);
+
 /// A package outside the workspace, which must not be part of its build.
 const OUTSIDE_THE_WORKSPACE: &str = "tests/compat/etcd-client";
 
@@ -173,10 +177,10 @@ impl Manifest {
 
 /// All rules of this module.
 pub fn check(manifest: &Manifest) -> Vec<Finding> {
+    let mut findings = Vec::from_iter(no_bugs_are_planted(manifest));
     if manifest.folder.is_empty() || manifest.folder == OUTSIDE_THE_WORKSPACE {
-        return Vec::new();
+        return findings;
     }
-    let mut findings = Vec::new();
     findings.extend(name_is_its_folder(manifest));
     findings.extend(versions_stand_in_the_root(manifest));
     let Some(package) = PACKAGES.iter().find(|package| package.folder == manifest.folder) else {
@@ -195,6 +199,18 @@ pub fn check(manifest: &Manifest) -> Vec<Finding> {
         findings.extend(may_test_with(manifest, package, name));
     }
     findings
+}
+
+fn no_bugs_are_planted(manifest: &Manifest) -> Option<Finding> {
+    let (feature, homes) = MUTANTS;
+    let asks = |line: &&str| !line.trim_start().starts_with('#') && line.contains(feature);
+    let default = manifest.table.get("features").and_then(|features| features.get("default"));
+    let is_default = default.is_some_and(|default| default.to_string().contains(feature));
+    let line = manifest.text.lines().find(asks)?;
+    let is_allowed = homes.contains(&manifest.folder.as_str()) && !is_default;
+    let what =
+        "the feature `mutants` plants known bugs: only the simulation asks for it, when told to";
+    (!is_allowed).then(|| manifest.finding(line.trim_start(), what))
 }
 
 fn name_is_its_folder(manifest: &Manifest) -> Vec<Finding> {
@@ -331,6 +347,19 @@ mod tests {
             2,
             "the version, and no lints"
         );
+    }
+
+    #[test]
+    fn a_package_that_plants_bugs_is_found() {
+        let asks =
+            "[dependencies]\nkvorum-types = { workspace = true, features = [\"mutants\"] }\n";
+        assert_eq!(findings("server", asks).len(), 1);
+        assert_eq!(findings("crates/wal", asks).len(), 1);
+        assert_eq!(findings_of("Cargo.toml", asks).len(), 1);
+        let has = |default| format!("[features]\ndefault = [{default}]\nmutants = []\n");
+        assert!(findings("crates/types", &has("")).is_empty());
+        assert_eq!(findings("crates/types", &has("\"mutants\"")).len(), 1);
+        assert!(findings("server", "# mutants are not for servers\n").is_empty());
     }
 
     #[test]
