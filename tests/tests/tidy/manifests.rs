@@ -79,7 +79,7 @@ const TESTING: &[&str] = &[
 ];
 
 /// Every package of the workspace, lowest first.
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 15] = [
     Package { folder: "crates/types", workspace: &[], layers: &[CORE] },
     Package { folder: "crates/proto", workspace: &["types"], layers: &[CORE, PROTOBUF] },
     Package { folder: "crates/pool", workspace: &[], layers: &[CORE, &["object-pool"]] },
@@ -133,6 +133,23 @@ const PACKAGES: [Package; 14] = [
         layers: &[CORE, RUNTIME, PROTOBUF, TESTING, &["rustix"]],
     },
     Package { folder: "tests", workspace: &[], layers: &[] },
+    Package {
+        folder: "tests/simulation",
+        workspace: &[
+            "consensus",
+            "disk",
+            "judges",
+            "lease",
+            "machine",
+            "mvcc",
+            "pool",
+            "proto",
+            "types",
+            "wal",
+            "watch",
+        ],
+        layers: &[CORE, RUNTIME, OPENRAFT, TESTING, &["clap"]],
+    },
 ];
 
 /// Names that say nothing about what is inside.

@@ -1,0 +1,5 @@
+//! A whole cluster in one thread, from one seed: members, their disks, clocks and network, what goes wrong with them, and
+//! clients that write down what they asked and were told.
+//! This crate must never judge a history: that is the judges' work, who know of no cluster.
+
+pub mod workload;
