@@ -86,7 +86,7 @@ impl<'a> WriteTxn<'a> {
 
 impl Drop for WriteTxn<'_> {
     fn drop(&mut self) {
-        if kvorum_types::mutants::is_on("etcd-18799") {
+        if !self.is_committed && kvorum_types::mutants::is_on("etcd-18799") {
             self.writer.revision = self.newest_revision();
             return;
         }

@@ -99,6 +99,11 @@ impl<S: Surroundings> Client<S> {
         self.at = None;
     }
 
+    /// Asks only this member.
+    pub fn stay_at(&mut self, id: MemberId) {
+        self.fixed = Some(id);
+    }
+
     /// The door of the member it asks now. None: that one does not run, and a little time has passed.
     pub async fn door(&mut self) -> Option<Door> {
         if let Some(id) = self.fixed {

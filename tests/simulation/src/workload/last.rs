@@ -1,5 +1,6 @@
 //! The last phase, when no faults come any more: everything must work again, and everybody must agree.
 //!
+//! 0. Every client comes to an end.
 //! 1. Every member takes a write, and answers it, within a bounded time.
 //! 2. Every watcher hears of the last write.
 //! 3. All members hold the same at the same revision.
@@ -29,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What the last phase found wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Stuck {
+    /// Some client still waits for something.
+    Clients,
     /// A member does not run, or took no write, in time.
     Writes {
         /// Which.
@@ -60,6 +63,8 @@ pub struct Held {
 /// The last phase of a run.
 #[derive(Debug)]
 pub struct Last {
+    /// Closed once every client has ended that asks for something.
+    idle: mpsc::Receiver<()>,
     goal: watch::Sender<Option<i64>>,
     done: mpsc::Receiver<u64>,
     watchers: u64,
@@ -69,11 +74,11 @@ pub struct Last {
 
 impl Last {
     pub(super) fn new(
-        goal: watch::Sender<Option<i64>>,
-        done: mpsc::Receiver<u64>,
+        idle: mpsc::Receiver<()>,
+        (goal, done): (watch::Sender<Option<i64>>, mpsc::Receiver<u64>),
         (watchers, client): (u64, u64),
     ) -> Last {
-        Last { goal, done, watchers, client }
+        Last { idle, goal, done, watchers, client }
     }
 
     /// Runs it. To be called when the world is over and no fault comes any more, with every member running or about to.
@@ -84,6 +89,12 @@ impl Last {
     ) -> Result<BTreeMap<MemberId, Held>, Stuck> {
         let mut client = Client::new(world.clone(), self.client, recorder.clone());
         let deadline = after(world, RECOVERY);
+        while self.idle.sender_strong_count() > 0 {
+            if world.now() >= deadline {
+                return Err(Stuck::Clients);
+            }
+            world.sleep(LOOK).await;
+        }
         for member in world.members() {
             write_at(&mut client, member, deadline).await?;
         }

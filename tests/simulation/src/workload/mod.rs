@@ -11,7 +11,7 @@
 //! | mixed | `kv` | few keys, everybody writes them; reads now, in the past, from a member's own state |
 //! | nested | `nested` | transactions within transactions, some of which must come to nothing |
 //! | leases | `leases` | keys that hang on leases, kept alive, left, revoked, moved |
-//! | watches | `watches` | watchers at every member that go on elsewhere, slow ones among them |
+//! | watches | `watches` | watchers that go on elsewhere, slow ones among them; one that sees everything at each member |
 //! | locks | `locks` | queues of keys on leases, and what a fence protects |
 //! | Kubernetes | `kubernetes` | optimistic writes, paged lists at one revision, watches from there on |
 //!
@@ -19,6 +19,7 @@
 
 pub mod client;
 pub mod door;
+mod judged;
 pub mod kubernetes;
 pub mod kv;
 pub mod last;
@@ -83,7 +84,8 @@ pub fn start<S: Surroundings>(world: &S, mix: Mix, recorder: &Recorder) -> Last 
     let (goal, goal_rx) = watch::channel(None);
     let (done_tx, done) = mpsc::channel(64);
     let goals = Goals::new(goal_rx, done_tx);
-    let mut clients = Clients { world, recorder, count: 0 };
+    let (busy, idle) = mpsc::channel(1);
+    let mut clients = Clients { world, recorder, busy: Some(busy), count: 0 };
     clients.start(mix.kv, kv::run);
     clients.start(mix.nested, nested::run);
     clients.start(mix.leases, leases::run);
@@ -93,14 +95,23 @@ pub fn start<S: Surroundings>(world: &S, mix: Mix, recorder: &Recorder) -> Last 
         let series = client.number << 32;
         kubernetes::list_and_watch(client, series)
     });
+    // Who only watches has something to do in the last phase.
+    clients.busy = None;
     clients.start(mix.watches, |client| watches::run(client, goals.clone()));
-    Last::new(goal, done, (mix.watches, clients.count))
+    let members = world.members();
+    for member in &members {
+        clients.start(1, |client| watches::observe(client, *member, goals.clone()));
+    }
+    let watchers = mix.watches + members.len() as u64;
+    Last::new(idle, (goal, done), (watchers, clients.count))
 }
 
 /// Gives each client its number.
 struct Clients<'a, S> {
     world: &'a S,
     recorder: &'a Recorder,
+    /// Held by every client that asks for something, until it ends.
+    busy: Option<mpsc::Sender<()>>,
     count: u64,
 }
 
@@ -112,7 +123,12 @@ impl<S: Surroundings> Clients<'_, S> {
         for _ in 0..count {
             let client = Client::new(self.world.clone(), self.count, self.recorder.clone());
             self.count += 1;
-            self.world.spawn(run(client).boxed());
+            let (running, busy) = (run(client), self.busy.clone());
+            let task = async move {
+                running.await;
+                drop(busy);
+            };
+            self.world.spawn(task.boxed());
         }
     }
 }

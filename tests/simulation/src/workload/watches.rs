@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use kvorum_proto::wire::Event;
+use kvorum_types::MemberId;
 use kvorum_watch::{Create, Filters, Reply, Stream};
 use tokio::sync::Notify;
 
@@ -83,7 +84,24 @@ pub async fn run<S: Surroundings>(mut client: Client<S>, goals: Goals) {
             }
         }
     }
-    goals.complete(&mut client).await;
+    goals.complete(&mut client, None).await;
+}
+
+/// Watches everything at one member, from the beginning on: what that member makes of history.
+pub async fn observe<S: Surroundings>(mut client: Client<S>, member: MemberId, goals: Goals) {
+    client.stay_at(member);
+    let mut at = Ending { series: client.number << 32, next: 1 };
+    while !client.world.is_over() {
+        let wish = Wish {
+            prev_kv: client.once_in(2),
+            asks_progress: true,
+            time: Duration::from_secs(600),
+            ..Wish::default()
+        };
+        follow(&mut client, &wish, &mut at).await;
+        client.rest(LOOK).await;
+    }
+    goals.complete(&mut client, Some(at)).await;
 }
 
 fn wish<S: Surroundings>(client: &Client<S>) -> Wish {
@@ -201,7 +219,7 @@ impl Watching {
             client.seen = client.seen.max(reply.revision);
             self.note(client, &reply, at);
             if reply.compact_revision != 0 {
-                *at = Ending { series: at.series, next: 0 };
+                at.next = reply.compact_revision;
                 return Some(Ended::Compacted);
             }
             if reply.canceled {
@@ -274,16 +292,22 @@ impl Goals {
         Goals { goal, done }
     }
 
-    /// Watches everything from some way back on until it has heard of the goal; whoever judges the time sees to it that it
-    /// is not for ever.
-    async fn complete<S: Surroundings>(mut self, client: &mut Client<S>) {
+    /// Watches everything, from where a series stands or from the goal on, until it has heard of the goal; whoever judges
+    /// the time sees to it that it is not for ever.
+    async fn complete<S: Surroundings>(mut self, client: &mut Client<S>, from: Option<Ending>) {
         let Ok(goal) = self.goal.wait_for(Option::is_some).await.map(|goal| *goal) else { return };
         let goal = goal.unwrap_or(0);
-        let mut at = Ending { series: client.number << 32, next: goal };
+        let mut at = from.unwrap_or(Ending { series: client.number << 32, next: goal });
         let wish = Wish { asks_progress: true, ..Wish::default() };
         while at.next <= goal {
-            let Some(door) = client.door().await else { continue };
-            let Some(watching) = Watching::open(client, &door, &wish, at) else { continue };
+            let Some(door) = client.door().await else {
+                client.world.sleep(LOOK).await;
+                continue;
+            };
+            let Some(watching) = Watching::open(client, &door, &wish, at) else {
+                client.world.sleep(LOOK).await;
+                continue;
+            };
             while at.next <= goal {
                 if watching.read(client, &mut at).is_some() {
                     break;
