@@ -33,6 +33,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// One in so many requests goes to another member than the one before.
 const MOVES: u64 = 8;
 
+/// How long a long value is at most.
+const LONG: u64 = 600;
+
 /// Etcd's limit on the operations of a transaction.
 const TXN_OPS_MAX: usize = 128;
 
@@ -72,10 +75,11 @@ impl<S: Surroundings> Client<S> {
         Client { world, number, recorder, seen: 1, fixed: None, at: None, made: 0 }
     }
 
-    /// A value that nobody else ever writes.
+    /// A value that nobody else ever writes, a long one now and then.
     pub fn value(&mut self) -> Bytes {
         self.made += 1;
-        format!("{}-{}", self.number, self.made).into()
+        let padding = if self.once_in(4) { self.world.random(LONG) as usize } else { 0 };
+        format!("{}-{}{:.<padding$}", self.number, self.made, "").into()
     }
 
     /// Whether something that happens once in `times` happens now.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvorum_proto::wire::RangeRequest;
+use kvorum_proto::wire::{RangeRequest, TxnRequest};
 
 use super::client::Client;
 use super::door::Surroundings;
-use super::words::{delete, get, list, prefix_end, put};
+use super::words::{delete, delete_op, get, list, prefix_end, put, put_op};
 
 /// What the keys begin with.
 pub const PREFIX: &str = "kv/";
@@ -29,7 +29,8 @@ pub async fn run<S: Surroundings>(mut client: Client<S>) {
             70..82 => look_around(&mut client).await,
             82..93 => remove(&mut client, &key).await,
             93..98 => remove_some(&mut client).await,
-            _ => compact(&mut client).await,
+            98 => compact(&mut client).await,
+            _ => compact_at_deletion(&mut client, &key).await,
         }
         client.rest(REST).await;
     }
@@ -79,5 +80,21 @@ async fn compact<S: Surroundings>(client: &mut Client<S>) {
     let revision = client.seen - back as i64;
     if revision > 1 {
         let _ = client.compact(revision).await;
+    }
+}
+
+/// Puts and deletes in one revision, and compacts at that very revision: the deletion is to be told to whoever watches from
+/// there on.
+async fn compact_at_deletion<S: Surroundings>(client: &mut Client<S>, key: &Bytes) {
+    let other: Bytes = format!("{PREFIX}other").into();
+    let mut success = vec![put_op(put(&other, client.value())), delete_op(delete(key))];
+    if client.once_in(2) {
+        success.remove(0);
+    }
+    let deletion = TxnRequest { success, ..TxnRequest::default() };
+    if let Ok(answer) = client.txn(deletion).await
+        && let Some(header) = answer.header
+    {
+        let _ = client.compact(header.revision).await;
     }
 }

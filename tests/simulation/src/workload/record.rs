@@ -207,6 +207,7 @@ pub struct History {
     /// What must never be, and was seen at once.
     pub doubts: Vec<String>,
     places: u64,
+    compacted: i64,
 }
 
 /// Writes the history. Clones write the same.
@@ -231,7 +232,11 @@ impl Recorder {
     /// An answer.
     pub fn told(&self, call: Call, now: u64, asked: Asked, told: Told) {
         let end = (now, self.place());
-        self.history.lock().requests.push(Recorded { call, end, asked, told });
+        let mut history = self.history.lock();
+        if let (Asked::Compact(revision), Told::Compacted(_)) = (&asked, &told) {
+            history.compacted = history.compacted.max(*revision);
+        }
+        history.requests.push(Recorded { call, end, asked, told });
     }
 
     /// It was carried out, and changed nothing.
@@ -265,6 +270,11 @@ impl Recorder {
     /// Something was seen that must never be.
     pub fn doubt(&self, what: String) {
         self.history.lock().doubts.push(what);
+    }
+
+    /// The newest revision that somebody compacted at, as far as it was told; 0 before the first.
+    pub fn compacted(&self) -> i64 {
+        self.history.lock().compacted
     }
 
     /// Hands the history over. What comes later is another one.

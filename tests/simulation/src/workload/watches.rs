@@ -106,8 +106,9 @@ pub async fn observe<S: Surroundings>(mut client: Client<S>, member: MemberId, g
 
 fn wish<S: Surroundings>(client: &Client<S>) -> Wish {
     let prefix = *client.one_of(&["", "", super::kv::PREFIX, super::nested::PREFIX]);
-    let start_revision = match client.world.random(4) {
+    let start_revision = match client.world.random(6) {
         0 | 1 => 0,
+        3 | 4 => client.recorder.compacted(),
         2 => (client.seen - client.world.random(100) as i64).max(1),
         _ => client.seen + client.world.random(20) as i64,
     };
@@ -124,7 +125,7 @@ fn wish<S: Surroundings>(client: &Client<S>) -> Wish {
         asks_progress: client.once_in(2),
         filters,
         fragment: client.once_in(3),
-        is_slow: client.once_in(3),
+        is_slow: client.once_in(2),
         time: Duration::from_millis(500 + client.world.random(20_000)),
     }
 }
