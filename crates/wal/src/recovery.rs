@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kvorum_disk::{Disk, DiskFile, OpenMode};
 use kvorum_types::{ClusterId, Incarnation, MemberId, Position};
 
-use crate::facts::{Facts, later};
+use crate::facts::{Facts, earlier, later};
 use crate::identity::{self, Identity};
 use crate::log::Log;
 use crate::reader::Reader;
@@ -213,7 +213,9 @@ fn assemble(
     let Survey { replay, newest, end, dirt_end, batch, .. } = survey;
     let written = replay.facts;
     let purged = written.purged;
-    let committed = later(written.committed.min(written.last), purged);
+    // Neither by term nor by index beyond the last entry.
+    let noted = earlier(written.committed.min(written.last), written.last);
+    let committed = later(noted, purged);
     let mut state = State {
         facts: Facts { committed, ..written },
         terms: replay.terms,
