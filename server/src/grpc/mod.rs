@@ -42,6 +42,8 @@ mod service;
 mod snapshot;
 mod watch;
 
+pub(crate) mod hostile;
+
 pub(crate) use context::Context;
 pub(crate) use reply::ReplyBody;
 pub(crate) use service::ClientService;
