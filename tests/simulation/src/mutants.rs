@@ -71,6 +71,21 @@ pub const ALL: [Mutant; 45] = [
     mutant("watch-revision-cut", "a revision larger than a step is told in part"),
 ];
 
+/// Plants one of [`ALL`] in this process. Says why it cannot.
+pub fn plant(name: &str) -> Result<(), String> {
+    if !ALL.iter().any(|mutant| mutant.name == name) {
+        let names: Vec<&str> = ALL.iter().map(|mutant| mutant.name).collect();
+        return Err(format!("there is no mutant {name}; there are: {}", names.join(", ")));
+    }
+    #[cfg(feature = "mutants")]
+    {
+        kvorum_types::mutants::choose(name);
+        Ok(())
+    }
+    #[cfg(not(feature = "mutants"))]
+    Err("this program was built without the feature `mutants`".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

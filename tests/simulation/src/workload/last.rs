@@ -101,7 +101,18 @@ impl Last {
         let goal = agree(&client, deadline).await?;
         self.goal.send_replace(Some(goal));
         self.hear(world).await?;
-        Ok(held(world))
+        // Leases may still end meanwhile.
+        loop {
+            let held = held(world);
+            let newest = held.values().map(|held| held.revision).max();
+            if held.len() == world.members().len()
+                && held.values().all(|held| Some(held.revision) == newest)
+            {
+                return Ok(held);
+            }
+            agree(&client, after(world, CATCHING_UP)).await?;
+            world.sleep(LOOK).await;
+        }
     }
 
     /// Waits for the watchers.
