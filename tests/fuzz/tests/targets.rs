@@ -21,7 +21,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// A target may hold as many times its input at once, beside its fixed part.
 const BYTES_PER_INPUT_BYTE: usize = 64;
 /// Cases of the cheapest target in the suite.
-const CASES: usize = 30_000;
+const CASES: usize = 15_000;
 /// How often a failing case is run again to be made shorter.
 const MINIMISE_TRIES: usize = 4000;
 const SEED: u64 = 0x6b76_6f72;
