@@ -157,11 +157,16 @@ pub async fn follow<S: Surroundings>(
 ) -> Ended {
     let Some(door) = client.door().await else { return Ended::Broken };
     let until = client.world.now() + u64::try_from(wish.time.as_nanos()).unwrap_or(u64::MAX);
-    let Some(watching) = Watching::open(client, &door, wish, *at) else { return Ended::Broken };
+    let Some(watching) = Watching::open(client, &door, wish, *at) else {
+        client.rest(LOOK).await;
+        return Ended::Broken;
+    };
     loop {
         let is_over = client.world.now() >= until || client.world.is_over();
-        let ended = watching.read(client, at);
-        if let Some(ended) = ended {
+        if let Some(ended) = watching.read(client, at) {
+            // A member that is about to stop has ended its streams already.
+            client.move_on();
+            client.rest(LOOK).await;
             return ended;
         }
         if is_over {
@@ -311,6 +316,7 @@ impl Goals {
             };
             while at.next <= goal {
                 if watching.read(client, &mut at).is_some() {
+                    client.world.sleep(LOOK).await;
                     break;
                 }
                 watching.stream.request_progress();
