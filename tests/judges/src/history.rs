@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use bytes::Bytes;
+use kvorum_proto::api::etcdserverpb::response_op::Response;
 use kvorum_proto::api::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
     ResponseHeader, TxnRequest, TxnResponse, WatchCreateRequest, WatchResponse,
@@ -152,6 +153,40 @@ impl Output {
     }
 }
 
+impl Output {
+    /// The answer without what is no part of it: headers, those within included.
+    pub(crate) fn bare(&self) -> Output {
+        let mut bare = self.clone();
+        match &mut bare {
+            Output::Put(response) => response.header = None,
+            Output::DeleteRange(response) => response.header = None,
+            Output::Range(response) => response.header = None,
+            Output::Txn(response) => strip(response),
+            Output::Compacted { revision } | Output::Revoked { revision } => *revision = 0,
+            Output::Granted { .. }
+            | Output::Kept { .. }
+            | Output::Rejected(_)
+            | Output::Unknown => {}
+        }
+        bare
+    }
+}
+
+fn strip(response: &mut TxnResponse) {
+    let mut waiting = vec![response];
+    while let Some(response) = waiting.pop() {
+        response.header = None;
+        for op in response.responses.iter_mut().filter_map(|op| op.response.as_mut()) {
+            match op {
+                Response::ResponsePut(put) => put.header = None,
+                Response::ResponseDeleteRange(deleted) => deleted.header = None,
+                Response::ResponseRange(found) => found.header = None,
+                Response::ResponseTxn(inner) => waiting.push(inner),
+            }
+        }
+    }
+}
+
 /// One request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Op {
@@ -261,6 +296,11 @@ impl fmt::Display for Op {
         let end = self.end.map_or("?".to_owned(), |end| end.place.to_string());
         let (client, member, call) = (self.client, self.member, self.call.place);
         write!(out, "[{call}..{end}] client {client} at {member:x}: ")?;
-        write!(out, "{} -> {}", crate::words::input(&self.input), crate::words::output(&self.output))
+        write!(
+            out,
+            "{} -> {}",
+            crate::words::input(&self.input),
+            crate::words::output(&self.output)
+        )
     }
 }

@@ -2,6 +2,16 @@
 //!
 //! This crate must never know a server, a clock, a network or how a history came about.
 
+pub mod cluster;
 pub mod fault;
 pub mod history;
+pub mod lease;
+pub mod linear;
+pub mod local;
+pub mod lock;
+pub mod model;
+#[cfg(test)]
+mod sample;
+pub mod verdict;
+pub mod watch;
 pub mod words;
