@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk defragment clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk defragment fuzz clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -92,6 +92,10 @@ full-disk: ## Fills real filesystems, as root: what clients are told, and what i
 defragment: ## Defragments a member with 4 GiB of garbage under load, and judges what clients notice.
 	$(CARGO) build --release --workspace --bins
 	tests/bench/defragment
+
+fuzz: N = 60
+fuzz: ## Runs every fuzz target under libFuzzer for N seconds each (N=60; needs cargo-fuzz and a nightly toolchain).
+	tests/fuzz/run $(N)
 
 clean-peers: ## Removes what compat and bench-peer fetched.
 	rm -rf .peers

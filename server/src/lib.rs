@@ -39,6 +39,9 @@ mod threads;
 pub mod version;
 mod wal_tool;
 
+#[doc(hidden)]
+pub mod hostile;
+
 pub use builder::Builder;
 pub use corruption::CorruptionFigures;
 pub use failure::{FatalError, StartError};

@@ -174,6 +174,7 @@ pub(crate) fn append_from_wire<R: Runtime>(
     let prev_log_id = wire.prev.map(log_id_from_wire);
     let mut next = prev_log_id.as_ref().map_or(0, |prev: &LogId| prev.index.saturating_add(1));
     let mut entries = Vec::with_capacity(wire.entries.len());
+    let mut raw_bytes_left = MESSAGE_BYTES_MAX;
     for entry in wire.entries {
         if entry.index != next {
             return Err(CodecError::Gap);
@@ -182,11 +183,13 @@ pub(crate) fn append_from_wire<R: Runtime>(
         let position = Position::new(entry.term, entry.index);
         let payload = match entry.raw_bytes as usize {
             0 => entry.payload,
-            raw_bytes if raw_bytes <= MESSAGE_BYTES_MAX => {
+            raw_bytes => {
+                // All of a message together, lest a short one fills the memory.
+                let left = raw_bytes_left.checked_sub(raw_bytes);
+                raw_bytes_left = left.ok_or(CodecError::TooLong(raw_bytes))?;
                 compression::decompress(&entry.payload, raw_bytes)
                     .map_err(CodecError::Compressed)?
             }
-            raw_bytes => return Err(CodecError::TooLong(raw_bytes)),
         };
         entries.push(entry_from_parts(position, entry.kind, payload)?);
     }
@@ -378,6 +381,29 @@ mod tests {
         let Payload::Commands(long) = &request.entries[2].payload else { panic!("commands") };
         let parts = encode_append(1, &request, None);
         assert!(parts.iter().any(|part| part.as_ptr() == long.entry.as_ptr()));
+    }
+
+    /// Found while `tests/fuzz` was written: each entry had the limit of a whole message to itself.
+    #[test]
+    fn fuzz_entries_that_decompress_to_more_than_a_message_are_refused() {
+        let half = MESSAGE_BYTES_MAX / 2;
+        let payload = compression::compress(&vec![0; half]).expect("zeroes compress");
+        let entry = |index| peer::LogEntry {
+            term: 3,
+            index,
+            kind: u32::from(ENTRY_COMMANDS),
+            payload: payload.clone(),
+            raw_bytes: u32::try_from(half).expect("it is less than a message"),
+        };
+        let append = |count| peer::AppendRequest {
+            vote: Some(vote_to_wire(&Vote::new_committed(3, 5))),
+            prev: None,
+            leader_commit: None,
+            entries: (0..count).map(entry).collect(),
+        };
+        assert!(append_from_wire::<TokioRuntime>(append(2)).is_ok());
+        let bomb = append_from_wire::<TokioRuntime>(append(3));
+        assert!(matches!(bomb, Err(CodecError::TooLong(_))));
     }
 
     #[test]

@@ -90,6 +90,9 @@ mod transfer;
 mod voters;
 mod watchdog;
 
+#[doc(hidden)]
+pub mod hostile;
+
 pub use backup::{Backup, BackupError, BackupRules, LeastRate};
 pub use change::{MemberChange, MemberChangeError, Reconfiguration, Removed};
 pub use clock::Clock;

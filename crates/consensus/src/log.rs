@@ -251,6 +251,10 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         self.voters.voted(vote);
+        if kvorum_types::mutants::is_on("vote-not-synced") {
+            self.log.save_vote(vote_to_log(vote), Box::new(drop));
+            return Ok(());
+        }
         wait_for(&self.stop, |done| self.log.save_vote(vote_to_log(vote), done)).await
     }
 
@@ -286,11 +290,19 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
             log_entries.push(LogEntry { position, kind, payload });
         }
         let stop = self.stop.clone();
+        let is_early = kvorum_types::mutants::is_on("etcd-14370");
+        let (early, callback) =
+            if is_early { (Some(callback), None) } else { (None, Some(callback)) };
         let done = move |done| {
             note_failure(&stop, &done);
-            callback.io_completed(done);
+            if let Some(callback) = callback {
+                callback.io_completed(done);
+            }
         };
         self.log.append(log_entries, Box::new(done));
+        if let Some(callback) = early {
+            callback.io_completed(Ok(()));
+        }
         // What was kept for the entries is theirs now.
         drop(rooms);
         for (ticket, position) in tickets {
@@ -302,6 +314,10 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let last = last.map(|last| last.index);
         self.voters.overruled();
+        if kvorum_types::mutants::is_on("truncate-not-synced") {
+            self.log.truncate_after(last, Box::new(drop));
+            return Ok(());
+        }
         wait_for(&self.stop, |done| self.log.truncate_after(last, done)).await
     }
 
@@ -315,6 +331,13 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
         if self.log.term_at(upto.index) != Some(upto.term) {
             // A snapshot has been installed beyond the log's end: nothing of the log is of use any more.
             self.log.purge(upto);
+            return Ok(());
+        }
+        if kvorum_types::mutants::is_on("purge-past-checkpoint") {
+            let applied = applied.unwrap_or_default();
+            if let Some(term) = self.log.term_at(applied) {
+                self.log.purge(Position::new(term, applied));
+            }
             return Ok(());
         }
         let Some(limit) = (self.purge_limit)() else { return Ok(()) };

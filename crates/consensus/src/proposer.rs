@@ -126,6 +126,9 @@ async fn propose_there<R: Runtime, T: Transport>(
             None => proposals.unknown(sequence),
         },
         Err(CallError::NotSent(_)) => proposals.not_appended(&[sequence]),
+        Err(CallError::Lost) if kvorum_types::mutants::is_on("forward-retried-after-unknown") => {
+            proposals.not_appended(&[sequence]);
+        }
         Ok(_) | Err(CallError::Lost) => proposals.unknown(sequence),
     }
 }

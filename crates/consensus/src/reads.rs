@@ -155,7 +155,9 @@ impl Reads {
             }
         }
         // Looked at under the lock that `applied` takes: a read that is put aside is found by the next one.
-        if self.applied.load(Ordering::Acquire) <= read.index {
+        if self.applied.load(Ordering::Acquire) <= read.index
+            && !kvorum_types::mutants::is_on("read-before-applied")
+        {
             queue.confirmed.entry(read.index).or_default().append(&mut served);
             return;
         }

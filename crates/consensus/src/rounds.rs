@@ -25,12 +25,17 @@ pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
             loop {
                 let leader = shared.voted_leader();
                 let as_leader = leader.is_some_and(|leader| shared.is_me(leader.id));
-                let reads = shared.reads.take(as_leader);
+                let mut reads = shared.reads.take(as_leader);
                 if reads.is_empty() {
                     break;
                 }
                 match round(&shared, leader).await {
-                    Some(read) => shared.reads.confirmed(reads, read),
+                    Some(read) => {
+                        if kvorum_types::mutants::is_on("read-index-reused") {
+                            reads.extend(shared.reads.take(as_leader));
+                        }
+                        shared.reads.confirmed(reads, read);
+                    }
                     None => {
                         shared.reads.again(reads);
                         // Those that take part in a round are not seen by the sweep that runs meanwhile.
@@ -56,6 +61,9 @@ async fn round<R: Runtime, T: Transport>(
     let leader = leader?;
     let patience = shared.patience();
     if shared.is_me(leader.id) {
+        if kvorum_types::mutants::is_on("read-without-quorum") {
+            return shared.log.committed();
+        }
         let asking = shared.engine.get_read_log_id(ReadPolicy::ReadIndex);
         let (read, _) = R::timeout(patience, asking).await.ok()?.ok()?;
         return Some(crate::types::position(read.log_id()));

@@ -204,7 +204,11 @@ async fn answer<R: Runtime, T: Transport>(
         Body::ForwardRequest(request) => answer_forward(shared, request).await,
         Body::ReadIndexRequest(_) => {
             let leads = shared.voted_leader().is_some_and(|leader| shared.is_me(leader.id));
-            let read = if leads { shared.reads.index_for_follower().await } else { None };
+            let read = match leads {
+                true if kvorum_types::mutants::is_on("etcd-20418") => shared.log.committed(),
+                true => shared.reads.index_for_follower().await,
+                false => None,
+            };
             let read = read.map(codec::position_to_wire);
             let reply = peer::ReadIndexReply { confirmed: read.is_some(), read };
             Some(Body::ReadIndexReply(reply))

@@ -89,7 +89,17 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-fn expect_chunk(body: Body, next_number: u64, bytes: u64) -> io::Result<peer::SnapshotChunk> {
+/// Where in the file chunk `number` begins; `None` beyond any file.
+pub(crate) fn bytes_before(number: u64) -> Option<u64> {
+    number.checked_mul(CHUNK_BYTES as u64)
+}
+
+/// The chunk of that number, of a file of `bytes` bytes.
+pub(crate) fn expect_chunk(
+    body: Body,
+    next_number: u64,
+    bytes: u64,
+) -> io::Result<peer::SnapshotChunk> {
     let Body::SnapshotChunk(chunk) = body else {
         return Err(invalid("another message than a chunk"));
     };
@@ -100,7 +110,7 @@ fn expect_chunk(body: Body, next_number: u64, bytes: u64) -> io::Result<peer::Sn
         0 => chunk.bytes.len(),
         raw_bytes => raw_bytes,
     };
-    let before = next_number * CHUNK_BYTES as u64;
+    let before = bytes_before(next_number).ok_or_else(|| invalid("a chunk beyond any file"))?;
     let is_whole = chunk_bytes == CHUNK_BYTES;
     let after = before + chunk_bytes as u64;
     if chunk.last != (after == bytes)

@@ -227,7 +227,10 @@ fn apply_lease(
     if executed.has_changed {
         target.state.lease_index = Some(target.position.index);
     }
-    for keys in executed.revoked {
+    for mut keys in executed.revoked {
+        if kvorum_types::mutants::is_on("lease-leaves-a-key") {
+            keys.pop();
+        }
         let mut txn = target.store.begin();
         for key in keys {
             let deleted = txn.delete_range(&KeyRange::point(key)).len();

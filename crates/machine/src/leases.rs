@@ -111,6 +111,9 @@ impl Leases {
 
     /// Goes on with other leases. Nobody is told of what is forgotten with the old ones.
     pub(crate) fn replace(&mut self, with: Leases) {
+        if kvorum_types::mutants::is_on("lease-table-not-installed") {
+            return;
+        }
         let Leases { table, behind, .. } = with;
         (self.table, self.behind) = (table, behind);
         self.events.clear();
@@ -228,7 +231,7 @@ impl Leases {
     /// its own term, and only for the very grants it saw.
     fn expire(&mut self, request: &LeaseExpire, position: Position) -> Executed {
         let mut executed = Executed::default();
-        if request.term != position.term {
+        if request.term != position.term && !kvorum_types::mutants::is_on("etcd-15247") {
             return executed;
         }
         for lease in &request.leases {
@@ -305,6 +308,7 @@ impl Attachments {
     pub(crate) fn commit(self, table: &mut Table) {
         for (key, lease) in self.changes {
             match lease {
+                LeaseId::NONE if kvorum_types::mutants::is_on("lease-key-not-detached") => {}
                 LeaseId::NONE => table.detach(&key),
                 lease => table.attach(&key, lease),
             }

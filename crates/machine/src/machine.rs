@@ -210,8 +210,15 @@ impl Machine {
             return;
         }
         let Some(position) = self.state.applied else { return };
-        self.published = Published { position: Some(position), state: self.state.encode() };
-        self.store.publish(position.index, self.published.state.clone());
+        let now = Published { position: Some(position), state: self.state.encode() };
+        let before = std::mem::replace(&mut self.published, now);
+        let state = self.published.state.clone();
+        match before.position {
+            Some(stale) if kvorum_types::mutants::is_on("etcd-13766") => {
+                self.store.publish(stale.index, before.state);
+            }
+            _ => self.store.publish(position.index, state),
+        }
         self.reader.publish(&self.state, self.leases.view());
         self.leases.tell();
     }

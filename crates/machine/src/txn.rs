@@ -92,7 +92,9 @@ pub(crate) fn execute(
     let steps = plan(txn, request).map_err(Failure::store)?;
     for step in &steps {
         match step {
+            Step::Range(_) if kvorum_types::mutants::is_on("etcd-18667") => {}
             Step::Range(request) => check_revision(txn, request)?,
+            Step::Put(_) if kvorum_types::mutants::is_on("etcd-18799") => {}
             Step::Put(request) => put::check(txn, leases, request)?,
             Step::DeleteRange(_) | Step::Enter { .. } | Step::Leave => {}
         }
@@ -108,6 +110,9 @@ pub(crate) fn execute(
                 answer.add(Response::ResponseRange(response));
             }
             Step::Put(request) => {
+                if kvorum_types::mutants::is_on("etcd-18799") {
+                    put::check(txn, leases, request)?;
+                }
                 if let Some(response) = put::execute(txn, attachments, request, answers)? {
                     answer.add(Response::ResponsePut(response));
                 }

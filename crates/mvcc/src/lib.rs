@@ -67,6 +67,7 @@ pub use export::Export;
 pub use follow::Follower;
 pub use hash::HashResult;
 pub use maintainer::{Maintained, Maintainer};
+pub use meta::REVISION_MAX;
 pub use open::{Meta, Opened, create, open};
 pub use options::Options;
 pub use read::{KeyState, RangeOptions, RangeResult, Read};

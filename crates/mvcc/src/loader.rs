@@ -3,7 +3,7 @@
 //! What a compaction made superfluous may still be in the blocks. It is counted for the blocks as it is met, so that an
 //! opened store need not sweep again what was compacted before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use kvorum_types::Revision;
@@ -15,6 +15,9 @@ use crate::index::{Head, History, Tree};
 use crate::maintainer::Dead;
 use crate::meta::StoredMeta;
 use crate::record::Fields;
+
+/// How many changes history may lack beyond as many as it has: more than any one revision makes superfluous itself.
+const MISSING_MAX: u64 = 1 << 16;
 
 /// An index that grows block by block, in the order of the blocks.
 #[derive(Debug)]
@@ -32,6 +35,11 @@ pub(crate) struct Loader {
     revision: i64,
     next_change: u64,
     last: Revision,
+    /// The first change in the table of history, and how many are in it.
+    history_start: Option<u64>,
+    history_count: u64,
+    /// Blocks are kept in memory by their serials: no two share one.
+    serials: BTreeSet<u64>,
 }
 
 impl Loader {
@@ -49,6 +57,9 @@ impl Loader {
             revision: meta.revision,
             next_change: meta.next_change,
             last: Revision::default(),
+            history_start: None,
+            history_count: 0,
+            serials: BTreeSet::new(),
         }
     }
 
@@ -62,6 +73,9 @@ impl Loader {
         let info = *block.info();
         if info.span_start < self.span_end() || info.span_end > self.next_change {
             return Err(BackendError::corrupt(format!("block out of place: {info:?}")));
+        }
+        if !self.serials.insert(info.serial) {
+            return Err(BackendError::corrupt(format!("two blocks of serial {}", info.serial)));
         }
         self.blocks.push(info);
         for stored in block.changes() {
@@ -82,6 +96,9 @@ impl Loader {
         self.note_lease(&fields);
         let old = self.tree.get(fields.key).copied();
         if main >= self.compact_revision {
+            self.history_start.get_or_insert(stored.change);
+            self.check_gaps(stored.change)?;
+            self.history_count += 1;
             let history = self.history.get_or_insert_with(|| History::starting_at(stored.change));
             history.record(stored.change, stored.is_tombstone, old.as_ref());
         }
@@ -107,6 +124,23 @@ impl Loader {
     }
 
     /// Remembers the lease of a key: of a tombstone there is none.
+    /// Above the compaction revision no change is ever dropped, so that the table of history is full. One with great holes
+    /// is none, and would take memory that no block paid for.
+    fn check_gaps(&self, change: u64) -> Result<(), BackendError> {
+        let Some(first) = self.history_start else { return Ok(()) };
+        let missing = change.saturating_sub(first).saturating_sub(self.history_count);
+        if missing > self.history_count.saturating_add(MISSING_MAX) {
+            let what = format!("{missing} changes are missing before change {change}");
+            return Err(BackendError::corrupt(what));
+        }
+        Ok(())
+    }
+
+    /// Says that there are no more blocks.
+    pub fn end(&self) -> Result<(), BackendError> {
+        self.check_gaps(self.next_change)
+    }
+
     fn note_lease(&mut self, fields: &Fields<'_>) {
         if fields.lease != 0 {
             match self.leased.get_mut(fields.key) {

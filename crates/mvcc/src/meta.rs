@@ -15,6 +15,15 @@ const CHECKED_OFFSET: usize = CHECKSUM_OFFSET + size_of::<u32>();
 
 const PUBLISHED: u32 = 1;
 
+/// The last revision a store may have: none comes so far, and one that claims to have could not be written to.
+pub const REVISION_MAX: i64 = 1 << 62;
+
+/// Changes and serials end where revisions do.
+pub(crate) const NUMBER_MAX: u64 = REVISION_MAX.unsigned_abs();
+
+/// The compaction revision of a store that was never compacted.
+pub(crate) const NEVER_COMPACTED: i64 = -1;
+
 /// What a backend holds.
 ///
 /// - Blocks with a serial at or above `next_serial` were written after it and do not count.
@@ -66,9 +75,25 @@ impl StoredMeta {
     }
 
     pub fn decode(bytes: &Bytes) -> Result<StoredMeta, BackendError> {
-        StoredMeta::read(bytes)
-            .map_err(|short| BackendError::corrupt(format!("meta: {short}")))?
-            .map_err(|what| BackendError::corrupt(format!("meta: {what}")))
+        let damaged = |what: &str| BackendError::corrupt(format!("meta: {what}"));
+        let meta = StoredMeta::read(bytes).map_err(|short| damaged(&short.to_string()))?;
+        let meta = meta.map_err(damaged)?;
+        meta.check().map_err(damaged)?;
+        Ok(meta)
+    }
+
+    /// Whether a store can be so: its numbers are in order and do not run out.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if !(1..=REVISION_MAX).contains(&self.revision) {
+            return Err("no revision of a store");
+        }
+        if !(NEVER_COMPACTED..=self.revision).contains(&self.compact_revision) {
+            return Err("no compaction revision of a store");
+        }
+        if self.next_change > NUMBER_MAX || self.next_serial > NUMBER_MAX {
+            return Err("numbers run out");
+        }
+        Ok(())
     }
 
     fn read(bytes: &Bytes) -> Result<Result<StoredMeta, &'static str>, UnexpectedEnd> {

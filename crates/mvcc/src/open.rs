@@ -12,7 +12,7 @@ use crate::error::{BackendError, OpenError};
 use crate::index::History;
 use crate::loader::Loader;
 use crate::maintainer::{Core, Dead, Maintainer};
-use crate::meta::StoredMeta;
+use crate::meta::{NEVER_COMPACTED, StoredMeta};
 use crate::options::Options;
 use crate::source::Source;
 use crate::state::State;
@@ -22,9 +22,6 @@ use crate::writer::Writer;
 
 /// The revision of a store that was never written to.
 const FIRST_REVISION: i64 = 1;
-
-/// The compaction revision of a store that was never compacted.
-const NEVER_COMPACTED: i64 = -1;
 
 /// An open store.
 #[derive(Debug)]
@@ -123,6 +120,7 @@ fn load(
         return Err(BackendError::corrupt(what));
     }
     if !is_overlapping {
+        loader.end()?;
         return Ok((loader, Vec::new()));
     }
     // Blocks that were replaced had not been removed yet.
@@ -131,6 +129,7 @@ fn load(
     for info in present {
         loader.add(&read(backend, info.key())?)?;
     }
+    loader.end()?;
     Ok((loader, replaced))
 }
 
@@ -178,7 +177,11 @@ fn start(
     };
     let leased = loader.leased;
     let history = loader.history.unwrap_or_else(|| History::starting_at(next));
-    let (revision, compact_revision) = (loaded.meta.revision, loaded.meta.compact_revision);
+    let (mut revision, compact_revision) = (loaded.meta.revision, loaded.meta.compact_revision);
+    if kvorum_types::mutants::is_on("etcd-17780") {
+        let newest = blocks.blocks().iter().map(|info| info.last_main).max();
+        revision = newest.unwrap_or(FIRST_REVISION).max(compact_revision);
+    }
     let state = State {
         source: Arc::new(Source::new(backend, &options)),
         tree: loader.tree.clone(),

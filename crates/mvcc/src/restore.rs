@@ -9,7 +9,7 @@ use kvorum_types::Revision;
 use crate::backend::{Backend, BlockKey};
 use crate::block::Block;
 use crate::error::{BackendError, OpenError, RestoreError};
-use crate::meta::{Published, StoredMeta};
+use crate::meta::{NUMBER_MAX, Published, StoredMeta};
 use crate::open::{Opened, open};
 use crate::options::Options;
 
@@ -61,7 +61,7 @@ impl Restore {
         if info.span_start < self.meta.next_change || first.is_none_or(|first| first <= self.last) {
             return Err(RestoreError::Invalid { what: format!("block out of order: {info:?}") });
         }
-        if info.serial == u64::MAX || info.span_end > MAX_CHANGE {
+        if info.serial >= NUMBER_MAX || info.span_end > NUMBER_MAX {
             return Err(RestoreError::Invalid { what: format!("numbers run out: {info:?}") });
         }
         self.last = block
@@ -89,14 +89,14 @@ impl Restore {
         index: u64,
         meta: Bytes,
     ) -> Result<Opened, RestoreError> {
-        if revision < self.last.main.max(1) || compact_revision > revision {
-            let last = self.last;
-            let what = format!("revision {revision}, compacted {compact_revision}, last {last}");
+        if revision < self.last.main {
+            let what = format!("revision {revision}, last {}", self.last);
             return Err(RestoreError::Invalid { what });
         }
-        self.write()?;
         self.meta.revision = revision;
         self.meta.compact_revision = compact_revision;
+        self.meta.check().map_err(|what| RestoreError::Invalid { what: what.into() })?;
+        self.write()?;
         self.meta.published = Some(Published { index, meta });
         self.backend.commit(&self.meta.encode(), &[])?;
         open(self.backend, self.options).map_err(|error| match error {
@@ -115,9 +115,6 @@ impl Restore {
 pub fn check_block(block: Bytes) -> Result<u64, RestoreError> {
     Ok(Block::parse(block).map_err(invalid)?.len() as u64)
 }
-
-/// Change numbers have two bits less than 64.
-const MAX_CHANGE: u64 = 1 << 62;
 
 /// What is wrong with the blocks is the sender's fault, anything else the backend's.
 fn invalid(error: BackendError) -> RestoreError {

@@ -68,6 +68,9 @@ impl<'a> WriteTxn<'a> {
         self.is_committed = true;
         let changes = self.change_count();
         self.writer.revision = self.newest_revision();
+        if changes == 0 && kvorum_types::mutants::is_on("revision-for-nothing") {
+            self.writer.revision += 1;
+        }
         Committed { revision: self.writer.revision, changes }
     }
 
@@ -83,6 +86,10 @@ impl<'a> WriteTxn<'a> {
 
 impl Drop for WriteTxn<'_> {
     fn drop(&mut self) {
+        if !self.is_committed && kvorum_types::mutants::is_on("etcd-18799") {
+            self.writer.revision = self.newest_revision();
+            return;
+        }
         if !self.is_committed {
             self.writer.roll_back_to(self.pending_before);
         }

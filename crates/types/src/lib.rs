@@ -5,6 +5,7 @@
 
 mod cursor;
 mod id;
+pub mod mutants;
 mod position;
 mod range;
 mod revision;

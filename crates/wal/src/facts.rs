@@ -61,6 +61,10 @@ impl Facts {
                 if kept.map_or(0, |kept| kept.index + 1) > self.next_index() {
                     return refuse("a truncation behind the end");
                 }
+                let next = |position: Option<Position>| position.map_or(0, |at| at.index + 1);
+                if next(*kept) < next(self.purged) {
+                    return refuse("a truncation of what is purged");
+                }
                 self.last = *kept;
             }
             Record::Purge(upto) => {
@@ -77,4 +81,34 @@ impl Facts {
 pub fn later(first: Option<Position>, second: Option<Position>) -> Option<Position> {
     let next = |position: Option<Position>| position.map_or(0, |position| position.index + 1);
     if next(first) > next(second) { first } else { second }
+}
+
+/// The one with the lower index; one that is absent counts as before all others.
+pub fn earlier(first: Option<Position>, second: Option<Position>) -> Option<Position> {
+    if later(first, second) == first { second } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By term and index, what was committed in an early term at a high index came before the end of the log.
+    #[test]
+    fn fuzz_what_is_committed_is_compared_with_the_end_by_index() {
+        let (low, high) = (Some(Position::new(3, 4)), Some(Position::new(2, 1 << 48)));
+        assert_eq!(earlier(low, high), low);
+        assert_eq!(earlier(high, low), low);
+        assert_eq!(later(low, high), high);
+        assert_eq!(earlier(low, None), None);
+    }
+
+    #[test]
+    fn fuzz_a_truncation_of_what_is_purged_is_refused() {
+        let at = |index| Some(Position::new(1, index));
+        let facts = || Facts { purged: at(5), last: at(9), ..Facts::default() };
+        assert!(facts().add(&Record::Truncate(at(5))).is_ok());
+        for kept in [at(4), at(0), None] {
+            assert!(facts().add(&Record::Truncate(kept)).is_err(), "{kept:?}");
+        }
+    }
 }

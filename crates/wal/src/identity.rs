@@ -43,6 +43,9 @@ pub fn identity(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>, OpenErr
     let length = file.read_at(0, &mut bytes).map_err(OpenError::io(&path))?;
     let bytes = bytes.get(..length).unwrap_or_default();
     match parse(bytes) {
+        Ok(Some((FORMAT_VERSION, identity))) if identity.incarnation.0 == u64::MAX => {
+            Err(OpenError::BadIdentity { path, what: "no incarnation can follow it" })
+        }
         Ok(Some((FORMAT_VERSION, identity))) => Ok(Some(identity)),
         Ok(Some((version, _))) => Err(OpenError::UnknownFormat { path, version }),
         Ok(None) => Err(OpenError::BadIdentity { path, what: "its checksum does not match" }),
@@ -112,5 +115,20 @@ mod tests {
         }
         disk.set_contents(&path(dir), &[bytes.as_slice(), &[0]].concat()).expect("it is there");
         assert!(identity(&disk, dir).is_err(), "one byte too many");
+    }
+
+    #[test]
+    fn fuzz_an_incarnation_that_none_can_follow_is_refused() {
+        let (disk, dir) = (FaultyDisk::new(), Path::new("/wal"));
+        disk.create_dir_all(dir).expect("no fault is planned");
+        let with = |incarnation| Identity {
+            cluster: ClusterId(7),
+            member: MemberId(8),
+            incarnation: Incarnation(incarnation),
+        };
+        write(&disk, dir, with(u64::MAX - 1)).expect("no fault is planned");
+        assert!(identity(&disk, dir).is_ok());
+        write(&disk, dir, with(u64::MAX)).expect("no fault is planned");
+        assert!(matches!(identity(&disk, dir), Err(OpenError::BadIdentity { .. })));
     }
 }

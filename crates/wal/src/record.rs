@@ -230,8 +230,10 @@ fn decode_entry(mut cursor: ByteCursor<'_>) -> Option<Record<'_>> {
     Some(Record::Entry { position, kind, payload: cursor.rest() })
 }
 
+/// No entry stands at the highest index there is: none could follow it.
 fn take_position(cursor: &mut ByteCursor<'_>) -> Option<Position> {
-    Some(Position::new(cursor.take_u64().ok()?, cursor.take_u64().ok()?))
+    let position = Position::new(cursor.take_u64().ok()?, cursor.take_u64().ok()?);
+    Some(position).filter(|position| position.index < u64::MAX)
 }
 
 fn take_flag(cursor: &mut ByteCursor<'_>) -> Option<bool> {
@@ -265,4 +267,23 @@ fn take_head(cursor: &mut ByteCursor<'_>) -> Option<Head> {
     let purged = take_optional(cursor, take_position)?;
     let last = take_optional(cursor, take_position)?;
     Some(Head { previous_end, facts: Facts { vote, committed, purged, last } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_an_index_that_nothing_can_follow_is_no_index() {
+        let raw =
+            |kind, payload| RawRecord { kind, batch: 1, batch_start: 64, payload, stored_bytes: 0 };
+        let position = |index: u64| [1_u64.to_le_bytes(), index.to_le_bytes()].concat();
+        let (last, beyond) = (position(u64::MAX - 1), position(u64::MAX));
+        assert!(raw(TYPE_PURGE, &last).decode().is_some());
+        assert!(raw(TYPE_PURGE, &beyond).decode().is_none());
+        assert!(raw(TYPE_COMMITTED, &beyond).decode().is_none());
+        let (entry, truncate) = ([&beyond[..], &[1]].concat(), [&[PRESENT], &beyond[..]].concat());
+        assert!(raw(TYPE_ENTRY, &entry).decode().is_none());
+        assert!(raw(TYPE_TRUNCATE, &truncate).decode().is_none());
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kvorum_disk::{Disk, DiskFile, OpenMode};
 use kvorum_types::{ClusterId, Incarnation, MemberId, Position};
 
-use crate::facts::{Facts, later};
+use crate::facts::{Facts, earlier, later};
 use crate::identity::{self, Identity};
 use crate::log::Log;
 use crate::reader::Reader;
@@ -85,7 +85,9 @@ pub fn open(
     };
     let survey = survey(&*disk, dir, identity, OpenMode::Write, &mut |_, _| {})?;
     let capacity = repair(&*disk, dir, &survey, &options)?;
-    let incarnation = Incarnation(identity.incarnation.0 + 1);
+    let is_reused =
+        identity.incarnation.0 > 0 && kvorum_types::mutants::is_on("wal-incarnation-reused");
+    let incarnation = Incarnation(identity.incarnation.0 + u64::from(!is_reused));
     let identity = Identity { incarnation, ..identity };
     identity::write(&*disk, dir, identity)?;
     Ok(assemble(disk, dir, identity, options, survey, capacity))
@@ -148,8 +150,12 @@ fn repair(
     }
     let file = &*survey.newest.file;
     let make_end = || {
-        write_again(file, survey.batch_start, survey.end)?;
-        wipe(file, survey.end, survey.dirt_end)?;
+        if !kvorum_types::mutants::is_on("wal-last-batch-not-rewritten") {
+            write_again(file, survey.batch_start, survey.end)?;
+        }
+        if !kvorum_types::mutants::is_on("wal-stale-record-revived") {
+            wipe(file, survey.end, survey.dirt_end)?;
+        }
         let mut capacity = file.len()?;
         if capacity < options.segment_bytes {
             match file.allocate(options.segment_bytes) {
@@ -207,7 +213,9 @@ fn assemble(
     let Survey { replay, newest, end, dirt_end, batch, .. } = survey;
     let written = replay.facts;
     let purged = written.purged;
-    let committed = later(written.committed.min(written.last), purged);
+    // Neither by term nor by index beyond the last entry.
+    let noted = earlier(written.committed.min(written.last), written.last);
+    let committed = later(noted, purged);
     let mut state = State {
         facts: Facts { committed, ..written },
         terms: replay.terms,

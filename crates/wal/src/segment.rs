@@ -6,6 +6,8 @@ use kvorum_types::{ByteCursor, ClusterId, Incarnation, MemberId, UnexpectedEnd};
 
 /// The number of a log's first segment.
 pub const FIRST_SEGMENT: u64 = 1;
+/// No log comes so far. A file with a higher number in its name is no segment.
+const LAST_SEGMENT: u64 = u64::MAX / 2;
 /// Where a segment's first record begins.
 pub const FIRST_RECORD_OFFSET: u64 = HEADER_BYTES as u64;
 /// How long a segment's header is.
@@ -100,5 +102,6 @@ pub fn path(dir: &Path, segment: u64) -> PathBuf {
 pub fn number(file_name: &str) -> Option<u64> {
     let digits = file_name.strip_suffix(FILE_SUFFIX)?;
     let number = u64::from_str_radix(digits, 16).ok()?;
-    (digits.len() == FILE_NUMBER_DIGITS && number >= FIRST_SEGMENT).then_some(number)
+    let is_segment = (FIRST_SEGMENT..=LAST_SEGMENT).contains(&number);
+    (digits.len() == FILE_NUMBER_DIGITS && is_segment).then_some(number)
 }

@@ -263,7 +263,8 @@ impl Surveyor<'_> {
             let goes_on = raw.batch == self.log.batch && raw.batch_start == self.log.batch_start;
             let begins = raw.batch_start == offset
                 && (is_first_ever || raw.batch == self.log.batch.wrapping_add(1));
-            if !goes_on && !begins {
+            // After the last batch that there is a number for, nothing could be written.
+            if !(goes_on || begins) || raw.batch == u64::MAX {
                 let what = format!("batch {} follows batch {}", raw.batch, self.log.batch);
                 return Err(self.corrupt(file.segment, offset, what));
             }

@@ -132,7 +132,13 @@ impl Writer {
         if synced {
             let file = &self.active.file.file;
             let written = file.write_all_at(start, &self.encoder.parts());
-            if let Err(error) = written.and_then(|()| file.sync_data()) {
+            let is_unsynced = kvorum_types::mutants::is_on("wal-batch-not-synced");
+            let sync = || if is_unsynced { Ok(()) } else { file.sync_data() };
+            let synced = written.and_then(|()| sync());
+            let is_ignored = kvorum_types::mutants::is_on("wal-sync-error-ignored");
+            if let Err(error) = synced
+                && !is_ignored
+            {
                 let failure = Failure::new("a batch could not be written and synced", &error);
                 return Err(self.shared.fail(failure, units));
             }
@@ -167,6 +173,10 @@ impl Writer {
             self.encoder.head(&Head { previous_end: self.previous_end, facts: self.written });
         }
         for unit in units {
+            let is_left_out = matches!(unit.work, Work::Truncate(_));
+            if is_left_out && kvorum_types::mutants::is_on("wal-truncation-not-written") {
+                continue;
+            }
             unit.encode(&mut self.encoder);
             unit.for_each_record(|record| {
                 self.written.add(record).expect("what is submitted is in sequence");

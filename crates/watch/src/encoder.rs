@@ -167,7 +167,8 @@ fn before(view: &View, change: &Change) -> Result<Option<Record>, BackendError> 
     if is_create {
         return Ok(None);
     }
-    match view.get(change.record.key(), main - 1) {
+    let at = if kvorum_types::mutants::is_on("watch-prev-kv-newest") { 0 } else { main - 1 };
+    match view.get(change.record.key(), at) {
         Ok(found) => Ok(found),
         Err(ReadError::Compacted) => Ok(None),
         Err(ReadError::Backend(error)) => Err(error),

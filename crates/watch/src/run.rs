@@ -26,6 +26,9 @@ impl Run {
         let mut changes = std::mem::take(&mut read.changes);
         loop {
             let Some(next) = read.next else { return Ok(Run { changes, last: view.revision() }) };
+            if kvorum_types::mutants::is_on("watch-revision-cut") {
+                return Ok(Run { changes, last: next.main });
+            }
             let is_cut = changes.last().is_some_and(|last| last.revision.main == next.main);
             let has_whole = changes.first().is_some_and(|first| first.revision.main < next.main);
             if !is_cut || has_whole {

@@ -43,6 +43,8 @@ mod snapshot;
 mod turns;
 mod watch;
 
+pub(crate) mod hostile;
+
 pub(crate) use context::Context;
 pub(crate) use reply::ReplyBody;
 pub(crate) use service::ClientService;

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 mod accept;
 mod discovery;
-mod frame;
-mod handshake;
+pub(crate) mod frame;
+pub(crate) mod handshake;
 mod hash;
 mod pipe;
 mod transport;

@@ -65,6 +65,7 @@ const CLIENT: &[&str] = &[
 /// Crates that tests of any package may use.
 const TESTING: &[&str] = &[
     "goldenscript",
+    "peak_alloc",
     "proc-macro2",
     "proptest",
     "prost",
@@ -79,7 +80,7 @@ const TESTING: &[&str] = &[
 ];
 
 /// Every package of the workspace, lowest first.
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 17] = [
     Package { folder: "crates/types", workspace: &[], layers: &[CORE] },
     Package { folder: "crates/proto", workspace: &["types"], layers: &[CORE, PROTOBUF] },
     Package { folder: "crates/pool", workspace: &[], layers: &[CORE, &["object-pool"]] },
@@ -133,13 +134,41 @@ const PACKAGES: [Package; 14] = [
         layers: &[CORE, RUNTIME, PROTOBUF, TESTING, &["rustix"]],
     },
     Package { folder: "tests", workspace: &[], layers: &[] },
+    Package {
+        folder: "tests/fuzz",
+        workspace: &["consensus", "disk", "machine", "mvcc", "proto", "server", "types", "wal"],
+        // base64: a source file of the client's tool is part of it.
+        layers: &[CORE, RUNTIME, PROTOBUF, TESTING, &["base64", "sha2"]],
+    },
+    Package { folder: "tests/judges", workspace: &["proto", "types"], layers: &[CORE, &["prost"]] },
+    Package {
+        folder: "tests/simulation",
+        workspace: &[
+            "consensus",
+            "disk",
+            "judges",
+            "lease",
+            "machine",
+            "mvcc",
+            "pool",
+            "proto",
+            "types",
+            "wal",
+            "watch",
+        ],
+        layers: &[CORE, RUNTIME, OPENRAFT, TESTING, &["clap"]],
+    },
 ];
 
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 4] = ["common", "core", "helpers", "utils"];
 
-/// A package outside the workspace, which must not be part of its build.
-const OUTSIDE_THE_WORKSPACE: &str = "tests/compat/etcd-client";
+/// The feature that plants known bugs, and the packages that may have it or ask for it. None may have it by default: then
+/// the programs have none, in whatever build.
+const MUTANTS: (&str, [&str; 2]) = ("mutants", ["crates/types", "tests/simulation"]);
+
+/// Packages outside the workspace, which must not be part of its build.
+const OUTSIDE_THE_WORKSPACE: [&str; 2] = ["tests/compat/etcd-client", "tests/fuzz/cargo-fuzz"];
 
 /// A parsed `Cargo.toml`.
 pub struct Manifest {
@@ -173,10 +202,10 @@ impl Manifest {
 
 /// All rules of this module.
 pub fn check(manifest: &Manifest) -> Vec<Finding> {
-    if manifest.folder.is_empty() || manifest.folder == OUTSIDE_THE_WORKSPACE {
-        return Vec::new();
+    let mut findings = Vec::from_iter(no_bugs_are_planted(manifest));
+    if manifest.folder.is_empty() || OUTSIDE_THE_WORKSPACE.contains(&manifest.folder.as_str()) {
+        return findings;
     }
-    let mut findings = Vec::new();
     findings.extend(name_is_its_folder(manifest));
     findings.extend(versions_stand_in_the_root(manifest));
     let Some(package) = PACKAGES.iter().find(|package| package.folder == manifest.folder) else {
@@ -195,6 +224,18 @@ pub fn check(manifest: &Manifest) -> Vec<Finding> {
         findings.extend(may_test_with(manifest, package, name));
     }
     findings
+}
+
+fn no_bugs_are_planted(manifest: &Manifest) -> Option<Finding> {
+    let (feature, homes) = MUTANTS;
+    let asks = |line: &&str| !line.trim_start().starts_with('#') && line.contains(feature);
+    let default = manifest.table.get("features").and_then(|features| features.get("default"));
+    let is_default = default.is_some_and(|default| default.to_string().contains(feature));
+    let line = manifest.text.lines().find(asks)?;
+    let is_allowed = homes.contains(&manifest.folder.as_str()) && !is_default;
+    let what =
+        "the feature `mutants` plants known bugs: only the simulation asks for it, when told to";
+    (!is_allowed).then(|| manifest.finding(line.trim_start(), what))
 }
 
 fn name_is_its_folder(manifest: &Manifest) -> Vec<Finding> {
@@ -331,6 +372,19 @@ mod tests {
             2,
             "the version, and no lints"
         );
+    }
+
+    #[test]
+    fn a_package_that_plants_bugs_is_found() {
+        let asks =
+            "[dependencies]\nkvorum-types = { workspace = true, features = [\"mutants\"] }\n";
+        assert_eq!(findings("server", asks).len(), 1);
+        assert_eq!(findings("crates/wal", asks).len(), 1);
+        assert_eq!(findings_of("Cargo.toml", asks).len(), 1);
+        let has = |default| format!("[features]\ndefault = [{default}]\nmutants = []\n");
+        assert!(findings("crates/types", &has("")).is_empty());
+        assert_eq!(findings("crates/types", &has("\"mutants\"")).len(), 1);
+        assert!(findings("server", "# mutants are not for servers\n").is_empty());
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Keeper {
         if !is_walking {
             self.tell_promotion(&mut state, leads.term);
         }
-        let is_decided = leads.in_touch && self.decide(&mut state, leads.term);
+        let is_stalled = kvorum_types::mutants::is_on("etcd-15247");
+        let is_decided = (leads.in_touch || is_stalled) && self.decide(&mut state, leads.term);
         let wait = self.wait(&mut state);
         drop(state);
         if is_decided {

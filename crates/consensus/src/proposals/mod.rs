@@ -117,6 +117,9 @@ impl Proposals {
         kind: CommandKind,
         request: Bytes,
     ) -> Answer {
+        if kvorum_types::mutants::is_on("etcd-15247") {
+            return self.take_in(kind, request, Queue::push).await;
+        }
         let push =
             |queue: &mut Queue, request| queue.push_leaders(LeadersRequest { term, request });
         self.take_in(kind, request, push).await
@@ -217,7 +220,7 @@ impl Proposals {
         let mut forwarded = Vec::with_capacity(followers.len());
         for followers_entry in followers {
             let FollowersEntry { entry, term: wanted, reply } = followers_entry;
-            if wanted == term {
+            if wanted == term || kvorum_types::mutants::is_on("forward-for-another-term") {
                 entries.push(entry);
                 forwarded.push(reply);
             } else {
@@ -312,6 +315,16 @@ impl Proposals {
         queue.not_before = None;
         queue.leaderless = false;
         self.call(queue.call());
+        if kvorum_types::mutants::is_on("leader-change-told-early") {
+            let mut answers = Answers::default();
+            let is_sent = |batch: &Batch| matches!(batch.state, BatchState::Sent { .. });
+            queue.resolve(
+                |batch| is_sent(batch).then_some(ProposeError::LeaderChanged),
+                &mut answers,
+            );
+            drop(queue);
+            answers.give();
+        }
     }
 
     /// Nobody leads: nothing is sent before [`Proposals::leadership_changed`].
@@ -353,6 +366,11 @@ impl Proposals {
             (BatchState::ToSend, _) => None,
             (_, Some(position)) => (position.index <= end.index).then_some(ProposeError::Timeout),
             // It may be among what the snapshot stands for, whatever the end's term: nobody can say.
+            (BatchState::Sent { .. }, None)
+                if kvorum_types::mutants::is_on("swallowed-told-as-lost") =>
+            {
+                Some(ProposeError::LeaderChanged)
+            }
             (BatchState::Sent { term }, None) => {
                 (term <= end.term).then_some(ProposeError::Timeout)
             }

@@ -129,7 +129,10 @@ impl Reign {
 
     pub(super) fn renew(&mut self, id: LeaseId, now: Duration, view: &LeaseView) -> Renewal {
         let now = self.advance(now);
-        let Some(lease) = view.get(id) else { return Renewal::Unknown };
+        let Some(lease) = view.get(id) else {
+            let is_promised = kvorum_types::mutants::is_on("etcd-20615");
+            return if is_promised { Renewal::Renewed { ttl: 60 } } else { Renewal::Unknown };
+        };
         let mut known = match self.known.get(&id) {
             Some(known) if known.granted == lease.granted => *known,
             Some(known) if known.granted > lease.granted => return Renewal::Unknown,
@@ -341,7 +344,9 @@ impl Reign {
 /// When a lease ends that has all its time, or all its checkpoint left it, from a moment on; with and without what it
 /// gets on top.
 fn deadline(lease: &Lease, from: Moment, extend: Duration) -> (Moment, Moment) {
-    let left = if lease.remaining == 0 { lease.ttl } else { lease.remaining };
+    let has_checkpoint = lease.remaining != 0 && !kvorum_types::mutants::is_on("etcd-13508");
+    let left = if has_checkpoint { lease.remaining } else { lease.ttl };
+    let left = if kvorum_types::mutants::is_on("etcd-9496") { 1 } else { left };
     let unextended = after(from, seconds(left));
     (after(unextended, extend), unextended)
 }

@@ -202,6 +202,11 @@ impl BackupFile {
         self.summary
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads it again, past the leases.
     pub(super) fn blocks(&self) -> Result<Scanner<'_>, CheckpointError> {
         let (mut scanner, ..) = Scanner::begin_with(&*self.file, &self.path, Ending::Any)?;

@@ -79,6 +79,16 @@ pub enum CheckpointError {
         /// What is wrong with it.
         source: StateError,
     },
+    /// The revision of a new cluster would be higher than any store may have.
+    #[error("{path}: revision {revision} cannot be raised by {bump_revision}")]
+    RevisionTooHigh {
+        /// The backup.
+        path: PathBuf,
+        /// The revision in it.
+        revision: i64,
+        /// By how much it was to be raised.
+        bump_revision: u64,
+    },
     /// The pinned view could not be read on: the store failed.
     #[error("the state to write: {0}")]
     View(#[from] mvcc::ReadError),
@@ -96,6 +106,7 @@ impl CheckpointError {
             CheckpointError::State { source, .. } => matches!(source, StateError::Malformed(_)),
             CheckpointError::Io { .. }
             | CheckpointError::UnknownFormatVersion { .. }
+            | CheckpointError::RevisionTooHigh { .. }
             | CheckpointError::View(_) => false,
         }
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use kvorum_disk::Disk;
 use kvorum_lease::Table;
 use kvorum_lease::chunk::Encoder;
+use kvorum_mvcc::REVISION_MAX;
 use kvorum_types::Position;
 
 use super::backup::BackupFile;
@@ -49,7 +50,7 @@ impl BackupFile {
         founding: Founding,
     ) -> Result<CheckpointInfo, CheckpointError> {
         let leases = leases_of(&self.leases);
-        let header = self.founding_header(founding, &leases);
+        let header = self.founding_header(founding, &leases)?;
         let shared = Checkpoints::find(disk, member_dir)?.into_shared();
         let path = shared.temporary_path_of(RESTORED_AT);
         let mut sink = Sink::new(shared, path, None);
@@ -71,10 +72,17 @@ impl BackupFile {
         sink.keep(&header)
     }
 
-    fn founding_header(&self, founding: Founding, leases: &Table) -> Header {
+    fn founding_header(
+        &self,
+        founding: Founding,
+        leases: &Table,
+    ) -> Result<Header, CheckpointError> {
         let Founding { membership, members: seeds, bump_revision, mark_compacted } = founding;
-        let bump = i64::try_from(bump_revision).unwrap_or(i64::MAX);
-        let revision = self.header.revision.saturating_add(bump);
+        let raised = self.header.revision.checked_add_unsigned(bump_revision);
+        let revision = raised.filter(|raised| *raised <= REVISION_MAX).ok_or_else(|| {
+            let (path, revision) = (self.path().to_owned(), self.header.revision);
+            CheckpointError::RevisionTooHigh { path, revision, bump_revision }
+        })?;
         let compact_revision = if mark_compacted { revision } else { self.header.compact_revision };
         let mut members = Members::default();
         members.found(seeds);
@@ -84,7 +92,7 @@ impl BackupFile {
         state.membership = Some((RESTORED_AT, membership));
         state.members = members;
         state.lease_index = (!leases.view().is_empty()).then_some(RESTORED_AT.index);
-        Header::new(RESTORED_AT, revision, compact_revision, state.encode())
+        Ok(Header::new(RESTORED_AT, revision, compact_revision, state.encode()))
     }
 }
 

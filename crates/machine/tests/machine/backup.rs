@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kvorum_disk::FaultyDisk;
 use kvorum_machine::{
-    Backup, BackupCheck, BackupError, BackupFile, BackupWriter, Founding, KeptStores, MemberSeed,
-    Origin, Progress, RESTORED_AT,
+    Backup, BackupCheck, BackupError, BackupFile, BackupWriter, CheckpointError, Founding,
+    KeptStores, MemberSeed, Origin, Payload, Progress, RESTORED_AT,
 };
 use kvorum_mvcc::{RangeOptions, Read, ReadError};
 use kvorum_types::{KeyRange, LeaseId, MemberId};
@@ -152,7 +152,7 @@ fn a_raised_revision_comes_before_what_is_written_next_and_old_history_is_compac
         view.range(&KeyRange::all(), 0, &RangeOptions::default()).unwrap().records
     };
     assert_eq!(now(&view), now(&fixture.view()));
-    restored.log = vec![kvorum_machine::Payload::Blank];
+    restored.log = vec![Payload::Blank];
     restored.put("next", "x").unwrap();
     assert_eq!(restored.view().revision(), revision + 1);
     let at = revision + 1;
@@ -198,4 +198,25 @@ fn a_checkpoint_out_of_a_data_directory_is_taken_only_without_a_digest() {
         (bare.change_count, bare.compact_revision),
         (sealed.change_count, sealed.compact_revision)
     );
+}
+
+/// Found by `tests/fuzz`: the revision stood still at the highest number there is, and the new cluster's first write
+/// overflowed.
+#[test]
+fn fuzz_a_revision_is_not_raised_beyond_what_a_store_may_have() {
+    let fixture = populated(20);
+    let (disk, path) = saved(&back_up(&fixture));
+    let file = BackupFile::verify(&disk, &path, BackupCheck::Digest).unwrap();
+    for bump_revision in [u64::MAX, 1 << 63, i64::MAX as u64, 1 << 62] {
+        let founding = Founding { bump_revision, ..founding() };
+        let refused = file.found(Arc::new(disk.clone()), &member_dir(), founding).unwrap_err();
+        assert!(matches!(refused, CheckpointError::RevisionTooHigh { .. }), "{refused}");
+        assert!(files(&disk, &member_dir()).iter().all(|(name, _)| !name.ends_with("ckpt")));
+    }
+    let founding = Founding { bump_revision: 1 << 61, ..founding() };
+    let mut restored = restored(&back_up(&fixture), founding);
+    // Index 0 is the restored state's.
+    restored.log.push(Payload::Blank);
+    restored.put("key", "value").unwrap();
+    assert!(restored.view().revision() > 1 << 61);
 }

@@ -163,6 +163,10 @@ impl Core {
     fn keep(&self, state: &State, stored: &StoredChange) -> Option<bool> {
         let swept = self.sweep.swept_revision()?;
         let main = stored.revision.main;
+        let is_lost = stored.revision.sub > 0 && kvorum_types::mutants::is_on("etcd-18089");
+        if stored.is_tombstone && main == swept && is_lost {
+            return None;
+        }
         if main > swept || (stored.is_tombstone && main == swept) {
             return Some(false);
         }
@@ -170,7 +174,8 @@ impl Core {
             return (stored.change >= self.sweep.clean_end).then_some(true);
         }
         let head = state.tree.get(stored.record.key())?;
-        let live = state.history.at(head, swept)?;
+        let is_newest_only = kvorum_types::mutants::is_on("compaction-drops-visible");
+        let live = state.history.at(head, if is_newest_only { i64::MAX } else { swept })?;
         (live.change() == stored.change).then_some(false)
     }
 

@@ -110,6 +110,9 @@ impl Core {
             let at = state.change_at(Revision::new(compacted, 0)).map_err(damage)?;
             let above = state.change_at(Revision::new(compacted + 1, 0)).map_err(damage)?;
             (self.sweep.tombstone_end, self.sweep.replacing_end) = (at, above);
+            if kvorum_types::mutants::is_on("etcd-19179") {
+                self.sweep.tombstone_end = above;
+            }
             self.sweep.ends_at = compacted;
         }
         Ok(())

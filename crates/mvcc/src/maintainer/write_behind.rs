@@ -32,6 +32,8 @@ impl Core {
         is_forced: bool,
         done: &mut Maintained,
     ) -> Result<bool, BackendError> {
+        let is_ahead = kvorum_types::mutants::is_on("store-ahead-of-log");
+        let durable_index = if is_ahead { Some(u64::MAX) } else { durable_index };
         let staged = self.staged.take().or_else(|| self.stage(durable_index?, is_forced));
         let Some(mut staged) = staged else { return Ok(false) };
         let written = self.write_batch(&mut staged)?;

@@ -137,7 +137,8 @@ impl Work {
     ) -> Option<Refused> {
         let queue_bytes_max = self.shared.queue_bytes_max();
         let watcher = self.watchers.get_mut(number)?;
-        let place = chunk.place_of(watcher.next_revision);
+        let is_deaf = kvorum_types::mutants::is_on("etcd-20221");
+        let place = if is_deaf { 0 } else { chunk.place_of(watcher.next_revision) };
         let first = chunk.marks.get(place)?.revision;
         let &mut Watcher { watch_id, may_fragment, stream, .. } = watcher;
         let from = place as u32;

@@ -203,7 +203,8 @@ impl Work {
 
     /// Stops reading for a watcher that is not in any state, until its stream has room.
     fn block(&mut self, number: u32, next_revision: i64) {
-        self.watcher_mut(number).next_revision = next_revision;
+        let is_lossy = kvorum_types::mutants::is_on("etcd-17529");
+        self.watcher_mut(number).next_revision = next_revision + i64::from(is_lossy);
         self.enter(number, State::Blocked);
     }
 

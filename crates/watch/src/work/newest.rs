@@ -51,6 +51,9 @@ impl Work {
         }
         let refused = delivered?;
         self.revision = self.revision.max(run.last);
+        if kvorum_types::mutants::is_on("watch-hub-skips") {
+            self.revision = self.revision.max(self.shared.reader.revision());
+        }
         for (number, next_revision) in refused {
             self.leave(number);
             self.block(number, next_revision);

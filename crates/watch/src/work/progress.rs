@@ -84,6 +84,10 @@ impl Work {
         if stream.watchers.is_empty() {
             return Looked::Settled;
         }
+        if kvorum_types::mutants::is_on("etcd-15220") {
+            self.reply(slot, Reply { watch_id: NO_WATCHER, revision, ..Reply::default() });
+            return Looked::Settled;
+        }
         if stream.unsynced_count > 0 {
             return Looked::Unsynced;
         }

@@ -195,7 +195,8 @@ impl Work {
         create: &Create,
     ) {
         let is_from_now = create.start_revision == 0;
-        let start = if is_from_now { published + 1 } else { create.start_revision };
+        let next = published + 1 + i64::from(kvorum_types::mutants::is_on("watch-from-now-late"));
+        let start = if is_from_now { next } else { create.start_revision };
         let listing = Listing { revision: published, from: range.start.clone() };
         let bytes = Watcher::weight(&range);
         let progress_revision = if is_from_now { published } else { start };

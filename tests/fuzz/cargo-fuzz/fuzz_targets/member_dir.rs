@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kvorum_fuzz::targets::member_dir::member_dir(bytes));

@@ -1,0 +1,149 @@
+//! What answers show of revisions: which key was last written when, and with what.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kvorum_proto::api::etcdserverpb::response_op::Response;
+use kvorum_proto::api::etcdserverpb::{RangeResponse, TxnResponse};
+use kvorum_proto::api::mvccpb::KeyValue;
+use kvorum_proto::api::mvccpb::event::EventType;
+
+use crate::history::{History, Input, Output};
+use crate::model::{Change, is_local};
+
+/// Whether an answer says that its request made the revision in its header.
+pub fn makes_revision(output: &Output) -> bool {
+    match output {
+        Output::Put(_) => true,
+        Output::DeleteRange(response) => response.deleted > 0,
+        Output::Txn(response) => txn_makes_revision(response),
+        _ => false,
+    }
+}
+
+fn txn_makes_revision(response: &TxnResponse) -> bool {
+    let mut waiting = vec![response];
+    while let Some(response) = waiting.pop() {
+        for op in response.responses.iter().filter_map(|op| op.response.as_ref()) {
+            match op {
+                Response::ResponsePut(_) => return true,
+                Response::ResponseDeleteRange(deleted) if deleted.deleted > 0 => return true,
+                Response::ResponseTxn(inner) => waiting.push(inner),
+                _ => {}
+            }
+        }
+    }
+    false
+}
+
+/// How well a guess agrees with what was shown by those who are judged elsewhere.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Agreement {
+    /// They showed it.
+    Shown,
+    /// They showed nothing.
+    Open,
+    /// They showed something else.
+    Doubtful,
+}
+
+/// What is known of revisions and keys.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// Shown by answers that are judged here: revision, key.
+    written: BTreeMap<(i64, Bytes), KeyValue>,
+    /// Shown by them: at which revisions a key was seen, and by when it was last written then.
+    seen: BTreeMap<Bytes, BTreeMap<i64, i64>>,
+    /// Shown by watchers and by members' own states: revision, key; None for a deletion.
+    hints: BTreeMap<(i64, Bytes), Option<Bytes>>,
+}
+
+impl Evidence {
+    /// All that a history shows.
+    pub fn new(history: &History) -> Evidence {
+        let mut evidence = Evidence::default();
+        for op in &history.ops {
+            let is_hint = is_local(&op.input);
+            let now = op.output.revision().unwrap_or_default();
+            match (&op.input, &op.output) {
+                (Input::Range(request), Output::Range(found)) => {
+                    let at = if request.revision > 0 { request.revision } else { now };
+                    evidence.show(found, (!request.keys_only).then_some(at), is_hint);
+                }
+                // Within a transaction it takes the request to say when that was.
+                (Input::Txn(_), Output::Txn(response)) if is_hint => evidence.show_txn(response),
+                _ => {}
+            }
+        }
+        for heard in history.watchers.iter().flat_map(|watcher| &watcher.heard) {
+            for event in &heard.response.events {
+                let Some(kv) = &event.kv else { continue };
+                let value = (event.r#type() == EventType::Put).then(|| kv.value.clone());
+                evidence.hints.insert((kv.mod_revision, kv.key.clone()), value);
+            }
+        }
+        evidence
+    }
+
+    fn show(&mut self, found: &RangeResponse, at: Option<i64>, is_hint: bool) {
+        let Some(at) = at else { return };
+        for kv in &found.kvs {
+            let place = (kv.mod_revision, kv.key.clone());
+            if is_hint {
+                self.hints.entry(place).or_insert(Some(kv.value.clone()));
+                continue;
+            }
+            self.written.insert(place, kv.clone());
+            self.seen.entry(kv.key.clone()).or_default().insert(at, kv.mod_revision);
+        }
+    }
+
+    fn show_txn(&mut self, response: &TxnResponse) {
+        for op in &response.responses {
+            if let Some(Response::ResponseRange(found)) = &op.response {
+                self.show(found, Some(0), true);
+            }
+        }
+    }
+
+    /// The newest revision that watchers or members' own states showed.
+    pub fn last_shown(&self) -> i64 {
+        self.hints.last_key_value().map_or(0, |((revision, _), _)| *revision)
+    }
+
+    /// Whether a revision may consist of these changes. None: some answer can never be right then.
+    pub fn agrees(&self, revision: i64, changes: &[Change]) -> Option<Agreement> {
+        let change_of = |key: &Bytes| changes.iter().rev().find(|change| change.kv.key == *key);
+        for ((_, key), kv) in self.of(&self.written, revision) {
+            if change_of(key).is_none_or(|change| change.is_delete || change.kv != *kv) {
+                return None;
+            }
+        }
+        if changes.iter().any(|change| self.was_seen_around(&change.kv.key, revision)) {
+            return None;
+        }
+        let mut agreement = Agreement::Open;
+        for ((_, key), value) in self.of(&self.hints, revision) {
+            let value_of = |change: &Change| (!change.is_delete).then(|| change.kv.value.clone());
+            match change_of(key) {
+                Some(change) if value_of(change) == *value => agreement = Agreement::Shown,
+                _ => return Some(Agreement::Doubtful),
+            }
+        }
+        Some(agreement)
+    }
+
+    /// Whether a key was seen later as it had been before a revision.
+    fn was_seen_around(&self, key: &Bytes, revision: i64) -> bool {
+        let seen = self.seen.get(key).and_then(|seen| seen.range(revision..).next());
+        seen.is_some_and(|(_, written)| *written < revision)
+    }
+
+    fn of<'a, T>(
+        &self,
+        map: &'a BTreeMap<(i64, Bytes), T>,
+        revision: i64,
+    ) -> impl Iterator<Item = (&'a (i64, Bytes), &'a T)> {
+        map.range((revision, Bytes::new())..(revision + 1, Bytes::new()))
+    }
+}
