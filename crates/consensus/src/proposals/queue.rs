@@ -316,6 +316,8 @@ impl Queue {
     /// Nobody leads: the proposer is not called before that changes.
     pub(super) fn wait_for_leader(&mut self) {
         self.leaderless = true;
+        // A moment that has passed would have the proposer look again at once, and again, until somebody leads.
+        self.not_before = None;
         self.called = false;
     }
 
@@ -483,5 +485,20 @@ impl Queue {
         (self.requests, self.bytes, self.to_send) = (0, 0, 0);
         // Dropped replies tell the followers nothing, so that they do not send again what may be in the log.
         self.take_all_followers();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the simulation, where time stood still meanwhile: a member that lost its leader after a refused forward
+    /// kept a core busy until there was another one.
+    #[test]
+    fn who_waits_for_a_leader_holds_nothing_back() {
+        let mut queue = Queue::new(Limits::default());
+        queue.not_before = Some(Duration::from_millis(10));
+        queue.wait_for_leader();
+        assert_eq!(queue.not_before, None);
     }
 }
