@@ -233,3 +233,7 @@ fn serves_again(sightings: &[Sighting], rules: &Rules) -> Vec<Fault<Rule>> {
     });
     told.collect()
 }
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

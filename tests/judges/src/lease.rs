@@ -181,7 +181,7 @@ impl<'a> Story<'a> {
         let is_before = |grant: &&Op| {
             !matches!(grant.output, Output::Rejected(_)) && Some(grant.call) < used.end
         };
-        if self.grants.iter().any(|grant| is_before(grant)) {
+        if self.grants.iter().any(is_before) {
             return None;
         }
         let what = format!("lease {id:x} is there, and nobody asked for it");
@@ -264,3 +264,7 @@ fn promised(op: &Op) -> Option<u64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

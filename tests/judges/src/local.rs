@@ -101,3 +101,7 @@ fn compacted_before(history: &History, op: &Op) -> Result<(), Fault<Rule>> {
     let what = format!("revision {wanted} is refused, and nobody compacted beyond it");
     Err(Fault::new(Rule::CompactedBefore, what).between([op]))
 }
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;

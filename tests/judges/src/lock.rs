@@ -132,3 +132,7 @@ fn judge(deed: &LockDeed, all: &[&LockDeed], store: &Store) -> Option<Fault<Rule
         Deed::Wrote { .. } | Deed::Fenced { .. } | Deed::Released => None,
     }
 }
+
+#[cfg(test)]
+#[path = "lock_tests.rs"]
+mod tests;

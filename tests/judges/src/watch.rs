@@ -339,3 +339,7 @@ fn message(heard: &Heard) -> String {
     let (place, id) = (heard.at.place, response.watch_id);
     format!("[{place}] watcher {id}, revision {}{marks}: [{events}]", revision(response))
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

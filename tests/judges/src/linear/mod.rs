@@ -47,6 +47,9 @@ use crate::model::{Store, is_local};
 use self::evidence::makes_revision;
 pub use self::search::Place;
 
+/// The first attempts get one part in so many of all work.
+const FIRST_SHARE: u64 = 16;
+
 /// How much work may be done.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -114,13 +117,15 @@ pub fn check(history: &History, limits: &Limits) -> Verdict {
     if let Err(fault) = one_write_a_revision(answered()).and_then(|()| never_back(answered())) {
         return Verdict::Refused(fault);
     }
-    let all = (0..ops.len()).filter(|index| concerns(&ops[*index])).collect();
-    match search::run(history, all, limits) {
-        Verdict::Refused(fault) => Verdict::Refused(partition::narrow(history, fault, limits)),
-        Verdict::Undecided { steps, placed, of } => {
-            let fault = partition::fault_of_part(history, limits);
-            fault.map_or(Verdict::Undecided { steps, placed, of }, Verdict::Refused)
-        }
+    let all: Vec<usize> = (0..ops.len()).filter(|index| concerns(&ops[*index])).collect();
+    // A fault that is found late in a long history makes the search of the whole long, and leaves that of a part short.
+    let first = Limits { steps_max: limits.steps_max / FIRST_SHARE };
+    match search::run(history, all.clone(), &first) {
+        Verdict::Refused(fault) => Verdict::Refused(partition::narrow(history, fault, &first)),
+        Verdict::Undecided { .. } => match partition::fault_of_part(history, &first) {
+            Some(fault) => Verdict::Refused(fault),
+            None => search::run(history, all, limits),
+        },
         verdict => verdict,
     }
 }

@@ -1,0 +1,110 @@
+use super::{Rule, Rules, SECOND, check};
+use crate::history::{Input, Moment, Op, Output, Refusal};
+use crate::linear::{self, Limits, Verdict};
+use crate::sample::{get, history, leased_put, op};
+
+const RULES: Rules =
+    Rules { fastest_permille: 1000, slowest_permille: 1000, calm_since: Some(0), late_max: SECOND };
+
+/// The request, in seconds instead of places.
+fn at((call, end): (u64, u64), mut op: Op) -> Op {
+    let seconds = |place: u64| Moment { at: place * SECOND, place };
+    op.call = seconds(call);
+    op.end = op.end.map(|_| seconds(end));
+    op
+}
+
+fn granted(times: (u64, u64)) -> Op {
+    at(times, op(times, Input::Grant { id: 7, ttl: 5 }, Output::Granted { ttl: 5 }))
+}
+
+fn kept(times: (u64, u64), ttl: i64) -> Op {
+    at(times, op(times, Input::KeepAlive { id: 7 }, Output::Kept { ttl }))
+}
+
+fn attached(times: (u64, u64)) -> Op {
+    at(times, leased_put(times, "a", 7, 2))
+}
+
+fn gone(times: (u64, u64)) -> Op {
+    at(times, get(times, "a", None, 3))
+}
+
+fn there(times: (u64, u64)) -> Op {
+    let mut kv = crate::sample::kv("a", "x", (2, 2, 1));
+    kv.lease = 7;
+    at(times, get(times, "a", Some(kv), 2))
+}
+
+fn revoked(times: (u64, u64)) -> Op {
+    at(times, op(times, Input::Revoke { id: 7 }, Output::Revoked { revision: 3 }))
+}
+
+fn rules_with(ops: Vec<Op>, rules: &Rules) -> Vec<Rule> {
+    let history = history(ops);
+    match linear::check(&history, &Limits::default()) {
+        Verdict::Linearizable(order) => {
+            check(&history, &order, rules).into_iter().map(|fault| fault.rule).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn rules(ops: Vec<Op>) -> Vec<Rule> {
+    rules_with(ops, &RULES)
+}
+
+#[test]
+fn a_lease_that_ends_in_its_time_is_good() {
+    assert_eq!(rules(vec![granted((1, 2)), attached((3, 4)), gone((6, 7))]), []);
+    let kept_alive =
+        vec![granted((1, 2)), attached((3, 4)), kept((5, 6), 5), there((8, 9)), gone((10, 11))];
+    assert_eq!(rules(kept_alive), []);
+    assert_eq!(rules(vec![granted((1, 2)), attached((3, 4)), revoked((4, 5)), gone((5, 6))]), []);
+    let asked_again = vec![granted((1, 2)), attached((3, 4)), gone((6, 7)), kept((8, 9), 0)];
+    assert_eq!(rules(asked_again), []);
+}
+
+#[test]
+fn what_ends_before_its_time_is_refused() {
+    let early = vec![granted((1, 2)), attached((3, 4)), gone((4, 5))];
+    assert_eq!(rules(early.clone()), [Rule::NotEarly]);
+    let after_keep = vec![granted((1, 2)), attached((3, 4)), kept((5, 6), 5), gone((7, 8))];
+    assert_eq!(rules(after_keep), [Rule::NotEarly]);
+    assert_eq!(rules(vec![granted((1, 2)), kept((3, 4), 0)]), [Rule::NotEarly]);
+    let rejected = at(
+        (3, 4),
+        op((3, 4), Input::Put(Default::default()), Output::Rejected(Refusal::LeaseNotFound)),
+    );
+    let mut rejected = rejected;
+    if let Input::Put(put) = &mut rejected.input {
+        put.lease = 7;
+    }
+    assert_eq!(rules(vec![granted((1, 2)), rejected]), [Rule::NotEarly]);
+    // A member whose clock runs twice as fast may end it after half its time.
+    let fast = Rules { fastest_permille: 2000, ..RULES };
+    assert_eq!(rules_with(early, &fast), []);
+}
+
+#[test]
+fn what_was_over_does_not_live() {
+    let kept_later = vec![granted((1, 2)), attached((3, 4)), gone((6, 7)), kept((8, 9), 5)];
+    assert_eq!(rules(kept_later), [Rule::NotRisen]);
+    let after_revoke = vec![granted((1, 2)), attached((3, 4)), revoked((5, 6)), kept((7, 8), 5)];
+    assert_eq!(rules(after_revoke), [Rule::NotRisen]);
+}
+
+#[test]
+fn a_lease_that_stays_for_ever_is_refused_once_there_is_calm() {
+    let late = vec![granted((1, 2)), attached((3, 4)), there((11, 12))];
+    assert_eq!(rules(late.clone()), [Rule::NotLate]);
+    let calm_later = Rules { calm_since: Some(8 * SECOND), ..RULES };
+    assert_eq!(rules_with(late.clone(), &calm_later), []);
+    assert_eq!(rules_with(late.clone(), &Rules { slowest_permille: 500, ..RULES }), []);
+    assert_eq!(rules_with(late, &Rules { calm_since: None, ..RULES }), []);
+}
+
+#[test]
+fn a_key_on_a_lease_that_nobody_asked_for_is_refused() {
+    assert_eq!(rules(vec![attached((3, 4))]), [Rule::Granted]);
+}
