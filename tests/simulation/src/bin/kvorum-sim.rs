@@ -37,11 +37,11 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(name) = &options.mutant {
-        if let Err(error) = mutants::plant(name) {
-            eprintln!("kvorum-sim: {error}");
-            return ExitCode::from(2);
-        }
+    if let Some(name) = &options.mutant
+        && let Err(error) = mutants::plant(name)
+    {
+        eprintln!("kvorum-sim: {error}");
+        return ExitCode::from(2);
     }
     let begun = Instant::now();
     let mut figures = Figures::default();
