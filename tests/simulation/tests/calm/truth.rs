@@ -1,5 +1,6 @@
-//! Whether a history agrees with itself: what all watchers together were told is taken for the truth, and everything else
-//! is held against it.
+//! Whether a history of a calm cluster agrees with itself: what all watchers together were told is taken for the truth, and
+//! everything else is held against it. Where requests go unanswered, or history is to be explained without watchers, it takes
+//! the judges of `kvorum-judges`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,11 +28,13 @@ pub fn judge(history: &History) -> Vec<String> {
     wrong
 }
 
+/// The key and the revision of an event.
 fn key_of(event: &Event) -> (Bytes, i64) {
     let kv = event.kv().unwrap_or_default();
     (Bytes::copy_from_slice(kv.key()), kv.mod_revision())
 }
 
+/// Everything that was told, and where two were told different things of one change.
 fn truth(history: &History, wrong: &mut Vec<String>) -> Truth {
     let mut truth = Truth::new();
     for event in history.watched.iter().flat_map(|w| &w.heard).flat_map(|heard| &heard.events) {
@@ -50,6 +53,7 @@ fn truth(history: &History, wrong: &mut Vec<String>) -> Truth {
     truth
 }
 
+/// In order, once, from its start on, nothing after progress that came before it, nothing left out.
 fn watcher(watched: &Watched, truth: &Truth, wrong: &mut Vec<String>) {
     let create = &watched.create;
     let range = KeyRange::from_wire(create.key.clone(), create.range_end.clone());
@@ -97,6 +101,7 @@ fn watcher(watched: &Watched, truth: &Truth, wrong: &mut Vec<String>) {
 
 type State = BTreeMap<Bytes, KeyValue>;
 
+/// The keys after each revision.
 fn states(truth: &Truth) -> BTreeMap<i64, State> {
     let mut state = State::new();
     let mut states = BTreeMap::from([(1, state.clone())]);
@@ -112,6 +117,7 @@ fn states(truth: &Truth) -> BTreeMap<i64, State> {
     states
 }
 
+/// No answer is older than one that was there before its request; but for reads of a member's own state.
 fn real_time(history: &History, wrong: &mut Vec<String>) {
     let mut ends: Vec<(u64, i64)> = Vec::new();
     for request in &history.requests {
@@ -144,6 +150,7 @@ fn real_time(history: &History, wrong: &mut Vec<String>) {
     }
 }
 
+/// Writes are where they say they are, and reads see what was there.
 fn requests(
     history: &History,
     truth: &Truth,
@@ -199,6 +206,7 @@ fn read(
     }
 }
 
+/// What a lock protects is written under tokens that only rise.
 fn fences(history: &History, truth: &Truth, wrong: &mut Vec<String>) {
     let mut newest = BTreeMap::<Bytes, i64>::new();
     for ((key, _), event) in truth.values().flatten() {
@@ -245,10 +253,6 @@ fn leases(history: &History, truth: &Truth, wrong: &mut Vec<String>) {
             *first = (*first).min(one.at);
         }
     }
-    let is_open = history.requests.iter().any(|request| {
-        request.told == Told::Unknown
-            && matches!(request.asked, Asked::DeleteRange(_) | Asked::Txn(_) | Asked::Put(_))
-    });
     let mut lease = BTreeMap::<Bytes, i64>::new();
     for (revision, events) in truth {
         for ((key, _), event) in events {
@@ -259,9 +263,6 @@ fn leases(history: &History, truth: &Truth, wrong: &mut Vec<String>) {
             }
             let id = lease.remove(key).unwrap_or(0);
             if explained.contains(revision) || revoked.contains(&id) {
-                continue;
-            }
-            if id == 0 && is_open {
                 continue;
             }
             if id == 0 {
