@@ -1,5 +1,7 @@
 //! What goes wrong: drawn by the seed, one after the other, until the time is over.
 //!
+//! What changes what clients see, such as a compaction, is no fault: clients ask for it, and judges are told.
+//!
 //! A minority fails for good at no time; everything else may: all members at once, one after the other, the same again.
 
 use std::fmt;
@@ -9,10 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use kvorum_disk::{Disk, OpKind};
-use kvorum_proto::entry::CommandKind;
-use kvorum_proto::wire::CompactionRequest;
 use kvorum_types::MemberId;
-use prost::Message;
 
 use crate::workload::door::Surroundings;
 use crate::world::World;
@@ -48,15 +47,13 @@ pub enum Kind {
     ClockLeap,
     /// The leadership is handed over.
     LeaderMove,
-    /// History is compacted.
-    Compaction,
     /// A store is moved into a new one.
     Defragmentation,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Kill,
         Kind::PowerLoss,
         Kind::PowerLossEverywhere,
@@ -71,7 +68,6 @@ impl Kind {
         Kind::ClockRate,
         Kind::ClockLeap,
         Kind::LeaderMove,
-        Kind::Compaction,
         Kind::Defragmentation,
     ];
 
@@ -92,7 +88,6 @@ impl Kind {
             Kind::ClockRate => "clock rate",
             Kind::ClockLeap => "clock leap",
             Kind::LeaderMove => "leader move",
-            Kind::Compaction => "compaction",
             Kind::Defragmentation => "defragmentation",
         }
     }
@@ -207,9 +202,7 @@ pub fn happen(world: &World, fault: Fault) {
             world.note_fault(kind, format_args!("{id} by {by:?}"));
             world.leap(id, by);
         }
-        Kind::LeaderMove | Kind::Compaction | Kind::Defragmentation => {
-            on_member(world, fault.kind, id)
-        }
+        Kind::LeaderMove | Kind::Defragmentation => on_member(world, fault.kind, id),
     }
 }
 
@@ -300,13 +293,7 @@ fn on_member(world: &World, kind: Kind, id: MemberId) {
     let acting = async move {
         match kind {
             Kind::LeaderMove => drop(member.transfer_leadership(Some(id)).await),
-            Kind::Defragmentation => drop(member.defragmenter().begin(|_| ())),
-            _ => {
-                let revision = member.reader().store().revision() - 5;
-                let request = CompactionRequest { revision, physical: false };
-                let request = request.encode_to_vec().into();
-                drop(member.propose(CommandKind::Compaction, request).await);
-            }
+            _ => drop(member.defragmenter().begin(|_| ())),
         }
     };
     world.spawn(acting.boxed());

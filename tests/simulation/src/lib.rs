@@ -3,6 +3,7 @@
 //! This crate must never judge a history: that is the judges' work, who know of no cluster.
 
 pub mod faults;
+pub mod judging;
 pub mod mutants;
 pub mod profile;
 pub mod run;

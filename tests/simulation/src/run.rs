@@ -5,9 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use kvorum_types::MemberId;
+use parking_lot::Mutex;
 
 use crate::faults::{self, Fault};
+use crate::judging;
 use crate::profile::Profile;
 use crate::runtime::{Scheduler, scheduler};
 use crate::workload::door::Surroundings;
@@ -31,8 +34,12 @@ pub struct Outcome {
     pub requests: usize,
     /// See `requests`.
     pub events: usize,
+    /// How many turns its tasks had.
+    pub turns: u64,
     /// How often each kind of fault came.
     pub faults: BTreeMap<&'static str, u64>,
+    /// The search for an order of what clients saw was given up.
+    pub is_undecided: bool,
     /// What went wrong that must not; nothing, if all is well.
     pub wrong: Vec<String>,
     /// The last events before it, for people.
@@ -41,18 +48,21 @@ pub struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { seed, hash, time, requests, events, faults, wrong, last_events } = self;
+        let Outcome { seed, hash, time, requests, events, turns, .. } = self;
         writeln!(
             f,
-            "seed {seed}: hash {hash:016x}, {:.1} s, {requests} requests, {events} events",
+            "seed {seed}: hash {hash:016x}, {:.1} s, {requests} requests, {events} events, {turns} turns",
             time.as_secs_f64()
         )?;
-        writeln!(f, "faults: {faults:?}")?;
-        if wrong.is_empty() {
+        writeln!(f, "faults: {:?}", self.faults)?;
+        if self.is_undecided {
+            writeln!(f, "undecided: no order was found, and none ruled out")?;
+        }
+        if self.wrong.is_empty() {
             return Ok(());
         }
-        last_events.iter().try_for_each(|event| writeln!(f, "{event}"))?;
-        wrong.iter().try_for_each(|wrong| writeln!(f, "WRONG: {wrong}"))?;
+        self.last_events.iter().try_for_each(|event| writeln!(f, "{event}"))?;
+        self.wrong.iter().try_for_each(|wrong| writeln!(f, "WRONG: {wrong}"))?;
         write!(f, "again: cargo run --release --bin kvorum-sim -- --seeds 1 --seed {seed}")
     }
 }
@@ -83,44 +93,57 @@ impl Plan {
         Plan { seed, profile, faults }
     }
 
-    /// Runs it.
+    /// Runs it, and has it judged.
     pub fn run(&self) -> Outcome {
-        self.run_judged(judge)
+        self.run_judged(|_| Vec::new())
     }
 
-    /// Runs it, and has the history judged by `judge`.
+    /// Runs it, and has what clients saw judged by `judge` as well.
     pub fn run_judged(&self, judge: impl Fn(&History) -> Vec<String>) -> Outcome {
         let mut scheduler = Scheduler::new(self.seed);
-        let recorder = Recorder::default();
-        let finished = scheduler.run(self.live(&recorder));
-        let world_hash = scheduler.hash();
+        let (recorder, held) = (Recorder::default(), Mutex::new(None));
+        let finished = scheduler.run(self.live(&recorder, &held));
+        let (hash, turns) = (scheduler.hash().value(), scheduler.turn_count());
         let time = Duration::from_nanos(scheduler.now());
+        let record = held.lock().take().map(|world: World| world.take_record());
         drop(scheduler);
+        let mut record = record.unwrap_or_default();
+        let (calm_since, mut wrong) = match finished {
+            Ok(calm_since) => (Some(calm_since), record.wrong),
+            Err(stuck) => {
+                record.wrong.push(stuck.to_string());
+                (None, record.wrong)
+            }
+        };
         let history = recorder.take();
-        let (last_events, mut wrong, faults) =
-            finished.unwrap_or_else(|stuck| (Vec::new(), vec![stuck.to_string()], BTreeMap::new()));
+        let (faults, sightings) = (&self.faults, &record.sightings);
+        let (found, is_undecided) =
+            judging::judge(&self.profile, faults, &history, sightings, calm_since);
+        wrong.extend(found);
         wrong.extend(judge(&history));
         let heard = history.watched.iter().flat_map(|watched| &watched.heard);
         Outcome {
             seed: self.seed,
-            hash: world_hash.value(),
+            hash,
             time,
             requests: history.requests.len(),
             events: heard.map(|heard| heard.events.len()).sum(),
-            faults,
+            turns,
+            faults: record.faults,
+            is_undecided,
             wrong,
-            last_events,
+            last_events: record.last_events,
         }
     }
 
-    async fn live(
-        &self,
-        recorder: &Recorder,
-    ) -> (Vec<String>, Vec<String>, BTreeMap<&'static str, u64>) {
+    /// Returns since when all was calm.
+    async fn live(&self, recorder: &Recorder, held: &Mutex<Option<World>>) -> u64 {
         let world = World::new(self.profile.clone());
+        *held.lock() = Some(world.clone());
         for id in world.members() {
             world.start(id);
         }
+        world.look_on();
         let last = workload::start(&world, Mix::draw(&world), recorder);
         for fault in &self.faults {
             world.sleep(fault.after).await;
@@ -128,23 +151,22 @@ impl Plan {
         }
         world.end();
         repair(&world).await;
+        let calm_since = world.now();
         let finishing = last.run(&world, recorder);
         let waiting = world.sleep(LAST_PHASE);
         match futures_util::future::select(finishing.boxed(), waiting).await {
-            futures_util::future::Either::Left((Ok(held), _)) => {
+            Either::Left((Ok(held), _)) => {
                 let first = held.values().next();
                 if held.values().any(|other| Some(other) != first) {
                     world.note_wrong(format_args!("members differ: {held:?}"));
                 }
             }
-            futures_util::future::Either::Left((Err(stuck), _)) => {
+            Either::Left((Err(stuck), _)) => {
                 world.note_wrong(format_args!("after the last fault: {stuck:?}"));
             }
-            futures_util::future::Either::Right(_) => {
-                world.note_wrong("the last phase does not end");
-            }
+            Either::Right(_) => world.note_wrong("the last phase does not end"),
         }
-        world.take_record()
+        calm_since
     }
 }
 
@@ -162,9 +184,4 @@ async fn repair(world: &World) {
         });
         world.start(id);
     }
-}
-
-/// Whatever a judge finds wrong in what clients saw.
-fn judge(history: &History) -> Vec<String> {
-    history.doubts.clone()
 }

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
             }
         }
         figures.seeds += 1;
+        figures.undecided += u64::from(outcome.is_undecided);
         figures.time += outcome.time;
         figures.requests += outcome.requests;
         figures.events += outcome.events;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
 #[derive(Default)]
 struct Figures {
     seeds: u64,
+    undecided: u64,
     time: Duration,
     requests: usize,
     events: usize,
@@ -97,10 +99,10 @@ struct Figures {
 
 impl Figures {
     fn print(&self, wall: Duration) {
-        let Figures { seeds, time, requests, events, faults, failed } = self;
+        let Figures { seeds, undecided, time, requests, events, faults, failed } = self;
         let hours = time.as_secs_f64() / 3600.0;
         println!("{seeds} seeds, {hours:.2} h of their time in {:.1} s", wall.as_secs_f64());
-        println!("{requests} requests, {events} events");
+        println!("{requests} requests, {events} events, {undecided} seeds undecided");
         for (kind, count) in faults {
             println!("{count:>8} {kind}");
         }

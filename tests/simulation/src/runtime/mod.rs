@@ -235,7 +235,23 @@ mod tests {
         let mut scheduler = Scheduler::new(1);
         let (_held, never) = oneshot::channel::<()>();
         let stuck = scheduler.run(async { SimRuntime::spawn(async { drop(never.await) }).await });
-        assert!(matches!(stuck, Err(Stuck)));
+        assert!(matches!(stuck, Err(Stuck::Idle)));
+    }
+
+    #[test]
+    fn a_task_that_spins_ends_the_simulation() {
+        let mut scheduler = Scheduler::new(1);
+        scheduler.limit_turns(1000);
+        let spinning = async {
+            SimRuntime::spawn(futures_util::future::poll_fn::<(), _>(|context| {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }))
+            .await
+        };
+        let stuck = scheduler.run(spinning);
+        assert!(matches!(stuck, Err(Stuck::Endless { .. })));
+        assert_eq!(scheduler.turn_count(), 1000);
     }
 
     #[test]

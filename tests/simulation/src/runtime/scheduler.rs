@@ -1,7 +1,7 @@
 //! Who runs next, and when.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::mem;
@@ -21,13 +21,29 @@ use super::groups::{GroupId, Groups};
 /// What a turn of a task takes: from this on, and less than twice as much, in nanoseconds.
 const TURN_NANOS: u64 = 1_000;
 
-/// Nothing is ready, nothing is timed, and what is waited for has not come.
+/// How many turns a simulation has, by default: many times what one needs in which no task spins.
+const TURNS_MAX: u64 = 20_000_000;
+
+/// What is waited for has not come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Stuck;
+pub enum Stuck {
+    /// Nothing is ready, and nothing is timed.
+    Idle,
+    /// Tasks have had all the turns there are: some spin.
+    Endless {
+        /// The task that had the last one.
+        task: u64,
+    },
+}
 
 impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nothing is left to do, and what is waited for has not come")
+        match self {
+            Stuck::Idle => {
+                f.write_str("nothing is left to do, and what is waited for has not come")
+            }
+            Stuck::Endless { task } => write!(f, "tasks turn without end; the last was {task}"),
+        }
     }
 }
 
@@ -55,8 +71,9 @@ impl Hash {
     }
 }
 
-/// Tasks that want a turn, in the order in which they asked.
-type Ready = Arc<Mutex<Vec<u64>>>;
+/// Tasks that want a turn. They stand in the order of their numbers, not of their wakes: tokio's `watch` draws the order in
+/// which it wakes who waits from a source of its own.
+type Ready = Arc<Mutex<BTreeSet<u64>>>;
 
 struct TaskWaker {
     id: u64,
@@ -71,7 +88,7 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_ready.swap(true, Ordering::Relaxed) {
-            self.ready.lock().push(self.id);
+            self.ready.lock().insert(self.id);
         }
     }
 }
@@ -97,6 +114,10 @@ struct World {
     groups: Groups,
     /// The group of the task that has its turn.
     here: GroupId,
+    /// The task that had the last turn.
+    last_task: u64,
+    turn_count: u64,
+    turns_max: u64,
 }
 
 thread_local! {
@@ -163,17 +184,18 @@ impl World {
                     let task = self.tasks.get(id);
                     task.is_none_or(|task| !self.groups.get(task.group).is_halted)
                 };
-                let runnable: Vec<usize> = (0..ready.len())
-                    .filter(|place| ready.get(*place).is_some_and(may_run))
-                    .collect();
+                let runnable: Vec<u64> = ready.iter().copied().filter(may_run).collect();
                 let count = u64::try_from(runnable.len()).ok().filter(|count| *count > 0)?;
-                let place = *runnable.get((random % count) as usize)?;
-                ready.remove(place)
+                let id = *runnable.get((random % count) as usize)?;
+                ready.remove(&id);
+                id
             };
             // One that is gone asked for a turn before it went.
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             task.waker.is_ready.store(false, Ordering::Relaxed);
             self.here = task.group;
+            self.last_task = id;
+            self.turn_count += 1;
             self.now += TURN_NANOS + random % TURN_NANOS;
             self.hash.take(&id.to_le_bytes());
             self.hash.take(&self.now.to_le_bytes());
@@ -183,7 +205,13 @@ impl World {
         }
     }
 
-    /// Wakes those whose time has come. Whether there are any.
+    /// Whether there are no turns left.
+    fn endless(&self) -> Option<Stuck> {
+        let task = self.last_task;
+        (self.turn_count >= self.turns_max).then_some(Stuck::Endless { task })
+    }
+
+    /// Takes out those whose time has come.
     fn ring(&mut self, is_idle: bool) -> Vec<Waker> {
         if is_idle && let Some((&(deadline, _), _)) = self.timers.first_key_value() {
             self.now = self.now.max(deadline);
@@ -219,6 +247,9 @@ impl Scheduler {
             next_timer: 0,
             groups: Groups::default(),
             here: GroupId::default(),
+            last_task: 0,
+            turn_count: 0,
+            turns_max: TURNS_MAX,
         };
         Scheduler { world: Some(world) }
     }
@@ -232,7 +263,7 @@ impl Scheduler {
         let mut main = pin!(main);
         let outcome = loop {
             if waker.is_ready.swap(false, Ordering::Relaxed) {
-                waker.ready.lock().retain(|id| *id != u64::MAX);
+                waker.ready.lock().remove(&u64::MAX);
                 with(|world| world.here = GroupId::default());
                 let as_waker = Waker::from(waker.clone());
                 if let Poll::Ready(done) = main.as_mut().poll(&mut Context::from_waker(&as_waker)) {
@@ -244,8 +275,11 @@ impl Scheduler {
                 with(|world| world.ring(!has_run && !waker.is_ready.load(Ordering::Relaxed)));
             let is_over = !has_run && rung.is_empty() && !waker.is_ready.load(Ordering::Relaxed);
             rung.into_iter().for_each(Waker::wake);
+            if let Some(endless) = with(|world| world.endless()) {
+                break Err(endless);
+            }
             if is_over {
-                break Err(Stuck);
+                break Err(Stuck::Idle);
             }
         };
         drop(inner);
@@ -264,6 +298,16 @@ impl Scheduler {
     /// Nanoseconds since the simulation began.
     pub fn now(&mut self) -> u64 {
         self.act(|world| world.now)
+    }
+
+    /// How many turns tasks have had.
+    pub fn turn_count(&mut self) -> u64 {
+        self.act(|world| world.turn_count)
+    }
+
+    /// Gives it so many turns and no more.
+    pub fn limit_turns(&mut self, turns_max: u64) {
+        self.act(|world| world.turns_max = turns_max);
     }
 
     /// See [`new_group`].

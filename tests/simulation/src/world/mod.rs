@@ -12,9 +12,11 @@
 
 mod network;
 mod node;
+mod sightings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use kvorum_consensus::Member;
+use kvorum_judges::cluster::Sighting;
 use kvorum_types::MemberId;
 use openraft_rt::AsyncRuntime;
 use parking_lot::{Mutex, MutexGuard};
@@ -64,6 +67,21 @@ struct State {
     wrong: Vec<String>,
     /// How often each kind of fault came.
     faults: BTreeMap<&'static str, u64>,
+    /// What was seen of members.
+    sightings: Vec<Sighting>,
+}
+
+/// What is left of a world.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The last events.
+    pub last_events: Vec<String>,
+    /// What must not happen, and did.
+    pub wrong: Vec<String>,
+    /// How often each kind of fault came.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// What was seen of members.
+    pub sightings: Vec<Sighting>,
 }
 
 impl fmt::Debug for World {
@@ -82,6 +100,7 @@ impl World {
             events: VecDeque::new(),
             wrong: Vec::new(),
             faults: BTreeMap::new(),
+            sightings: Vec::new(),
         };
         let shared = Shared { profile, state: Mutex::new(state), is_over: AtomicBool::new(false) };
         World { shared: Arc::new(shared) }
@@ -120,11 +139,15 @@ impl World {
         self.note(format_args!("{kind}: {what}"));
     }
 
-    /// The last events, what was wrong, and how often each kind of fault came.
-    pub fn take_record(&self) -> (Vec<String>, Vec<String>, BTreeMap<&'static str, u64>) {
+    /// Takes what is left of it.
+    pub fn take_record(&self) -> Record {
         let mut state = self.state();
-        let events = std::mem::take(&mut state.events).into();
-        (events, std::mem::take(&mut state.wrong), std::mem::take(&mut state.faults))
+        Record {
+            last_events: mem::take(&mut state.events).into(),
+            wrong: mem::take(&mut state.wrong),
+            faults: mem::take(&mut state.faults),
+            sightings: mem::take(&mut state.sightings),
+        }
     }
 
     /// Tells clients to come to an end.

@@ -10,6 +10,7 @@ use kvorum_consensus::{
     Clock, FatalError, InitialMember, Settings, Start, StartError, Step, Worker,
 };
 use kvorum_disk::FaultyDisk;
+use kvorum_judges::cluster::What;
 use kvorum_machine::{BackendKind, KeptStores};
 use kvorum_pool::BufferPool;
 use kvorum_types::{ClusterId, MemberId};
@@ -128,6 +129,7 @@ impl World {
         let hub = Hub::new(reader.store().clone(), self.profile().hub.clone());
         drop(SimRuntime::spawn(run_hub(self.clone(), id, hub.clone())));
         self.note(format_args!("{id} runs"));
+        self.saw(id, What::Started);
         let fatal = member.fatal();
         {
             let mut state = self.state();
