@@ -199,7 +199,9 @@ impl<'a> View<'a> {
 
     fn progress(&mut self, start: i64, heard: &Heard) -> Verdict {
         let done = revision(&heard.response);
-        let least = if heard.response.watch_id < 0 { self.newest } else { self.newest.max(start) };
+        // Who asked for no start is told of progress from the start on, even if nothing has happened since.
+        let asked = if self.watcher.request.start_revision == 0 { start - 1 } else { start };
+        let least = if heard.response.watch_id < 0 { self.newest } else { self.newest.max(asked) };
         if done < least {
             let what = format!("{done} is done after {least}");
             return Err(self.fault(Guarantee::Bookmarkable, what, heard));

@@ -97,6 +97,10 @@ fn whoever_is_told_everything_is_told_well() {
 #[test]
 fn a_watcher_from_now_on_begins_after_what_it_was_created_at() {
     assert_eq!(broken_of(request(0), vec![created(3), events(4, vec![a2()])]), None);
+    // It is told of progress even if nothing has happened since; who waits for a revision to come, is not.
+    assert_eq!(broken_of(request(0), vec![created(3), progress(3)]), None);
+    let none_yet = vec![created(3), progress(3)];
+    assert_eq!(broken_of(request(4), none_yet), Some(Guarantee::Bookmarkable));
     let old = vec![created(3), events(4, vec![b1(), a2()])];
     assert_eq!(broken_of(request(0), old), Some(Guarantee::Resumable));
     let late = vec![created(2), events(4, vec![a2()])];
