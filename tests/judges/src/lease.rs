@@ -119,6 +119,8 @@ fn stories<'a>(history: &'a History, order: &Order) -> BTreeMap<i64, Story<'a>> 
 fn expiries(history: &History, order: &Order) -> Vec<(i64, i64)> {
     let mut store = Store::default();
     let mut expiries = Vec::new();
+    let is_open = |op: &&Op| op.end.is_none() && !matches!(op.input, Input::Compact { .. });
+    let open: Vec<&Op> = history.ops.iter().filter(is_open).collect();
     for place in &order.places {
         match place {
             Place::Op(index) => {
@@ -128,8 +130,21 @@ fn expiries(history: &History, order: &Order) -> Vec<(i64, i64)> {
                 }
             }
             Place::Expiry(lease) => {
+                let next = store.revision() + 1;
+                let effect = store.expire(*lease);
+                let gone = store.changes(next).to_vec();
+                store.take_back(effect);
+                // Who was never answered may have done the same.
+                let may_be_asked = open.iter().any(|op| {
+                    let (_, effect) = store.execute(&op.input);
+                    let is_same = store.changes(next) == gone;
+                    store.take_back(effect);
+                    is_same
+                });
                 store.expire(*lease);
-                expiries.push((*lease, store.revision()));
+                if !may_be_asked {
+                    expiries.push((*lease, store.revision()));
+                }
             }
             Place::Foreign => drop(store.pass()),
         }
