@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk defragment fuzz clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members outside snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk defragment fuzz clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -55,6 +55,11 @@ members: ## Grows to five and shrinks to one under load N times, and replaces me
 snapshot-kills: N = 50
 snapshot-kills: ## Kills followers while they install snapshots, and their senders, N times each (N=50).
 	KVORUM_TEST_SNAPSHOT_ROUNDS=$(N) $(CARGO) test --release -p kvorum-consensus --test cluster -- install_crashes --nocapture
+
+outside: N = 50
+outside: ## Judges all that clients of processes are told, through N rounds of each kind of fault, as root (N=50).
+	$(CARGO) build --release --workspace --bins
+	KVORUM_TEST_OUTSIDE_ROUNDS=$(N) $(CARGO) test --release -p kvorum-tests --test outside -- --nocapture --test-threads 1
 
 watch-faults: N = 20
 watch-faults: ## Watches through kills, leader changes, compactions and snapshots, N rounds of each (N=20).

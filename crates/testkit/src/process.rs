@@ -1,5 +1,6 @@
 //! A member as a process of its own, for what only a process can suffer.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -28,8 +29,19 @@ impl Process {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
+        Process::start_under(&[], arguments, log)
+    }
+
+    /// The same by way of a program that becomes what it starts, as `ip netns exec NAME` does: given in words.
+    pub fn start_under<I, S>(place: &[String], arguments: I, log: &Path) -> Process
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
         let file: File = OpenOptions::new().create(true).append(true).open(log).expect("log opens");
-        let mut command = Command::new(executable());
+        let mut words = place.iter().map(OsString::from).chain([executable().into_os_string()]);
+        let mut command = Command::new(words.next().expect("the executable is one"));
+        command.args(words);
         for (variable, _) in std::env::vars_os() {
             let name = variable.to_string_lossy();
             if name.starts_with("KVORUM_") || name.starts_with("ETCD_") {

@@ -1,10 +1,9 @@
 //! The world: members on machines of their own, the network between them, and clients.
 //!
 //! ```text
-//! group of a run ──┬── engine and tasks of one Member (crates/consensus)
-//!                  ├── its workers: log, state, store, checkpoints, leases, a task each
-//!                  └── its watch hub
-//! disk of a machine ── FaultyDisk, outlives its runs; stores in memory outlive a process, and not a machine
+//! run of a member        engine and tasks of one Member (crates/consensus), its workers (log, state, store,
+//!                        checkpoints, leases) a task each, its watch hub: one group, which ends as one
+//! machine                FaultyDisk, outlives its runs; stores in memory outlive a process, and not a machine
 //! ```
 //!
 //! All of it happens in one thread, on [`SimRuntime`]. A run of a member that ends, ends between two turns of its tasks:
