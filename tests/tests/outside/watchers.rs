@@ -55,7 +55,7 @@ impl Follower {
             key: "\0".into(),
             range_end: "\0".into(),
             start_revision: self.next,
-            prev_kv: self.member % 2 == 0,
+            prev_kv: self.member.is_multiple_of(2),
             progress_notify: true,
             ..WatchCreateRequest::default()
         };
