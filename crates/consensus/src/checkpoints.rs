@@ -1,9 +1,12 @@
 //! The worker that reads and writes checkpoint files, so that nobody else waits for them.
 //!
-//! It writes checkpoints in small steps, and between two steps does what transfers of snapshots ask of it.
+//! It writes checkpoints in small steps, and between two steps does what transfers of snapshots ask of it. After a step it
+//! rests for longer than the step took: a checkpoint of gigabytes is work for minutes, and clients are not to feel it.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kvorum_machine::{
     Checkpoint, CheckpointError, CheckpointInfo, CheckpointWriter, Checkpoints, Machine, Pin,
@@ -13,6 +16,7 @@ use kvorum_types::Position;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::clock::Clock;
 use crate::compression::Counter;
 use crate::errors::FatalError;
 use crate::stop::Stop;
@@ -20,6 +24,8 @@ use crate::worker::{Bell, Step};
 
 /// How many jobs of transfers wait before those who ask have to.
 const JOBS_MAX: usize = 16;
+/// How much longer than a step of a checkpoint took is the rest after it: a third of a core and of the disk is its share.
+const REST_PART: u32 = 2;
 
 /// A snapshot, to the engine: what is in a file of this member's.
 pub(crate) enum SnapshotData {
@@ -60,6 +66,8 @@ impl Transfers {
 pub(crate) struct Schedule {
     checkpoints: Checkpoints,
     next: Mutex<Next>,
+    /// The one under way is waited for.
+    hurried: AtomicBool,
     bell: Bell,
     /// A checkpoint has become durable, for the two who wait for that.
     done: Notify,
@@ -74,10 +82,17 @@ enum Next {
 
 impl Schedule {
     /// Asks for a checkpoint of what is pinned, which has about so many bytes. False while one is under way, so that nothing
-    /// is pinned for long, and where it would take the last of the disk.
+    /// is pinned for long, and where it would take the last of the disk. The one under way is written without rests from
+    /// then on: the log has grown as long again meanwhile, or the disk is full.
     pub(crate) fn want(&self, bytes: u64, pin: impl FnOnce() -> Option<Pin>) -> bool {
         let mut next = self.next.lock();
-        if !matches!(*next, Next::Idle) || !self.checkpoints.has_room_for(bytes) {
+        if !matches!(*next, Next::Idle) {
+            if !self.hurried.swap(true, Ordering::Relaxed) {
+                self.bell.ring();
+            }
+            return false;
+        }
+        if !self.checkpoints.has_room_for(bytes) {
             return false;
         }
         let Some(pin) = pin() else { return false };
@@ -102,6 +117,16 @@ impl Schedule {
         self.checkpoints.remove_unneeded();
     }
 
+    fn is_hurried(&self) -> bool {
+        self.hurried.load(Ordering::Relaxed)
+    }
+
+    /// The one under way is no more.
+    fn end(&self) {
+        *self.next.lock() = Next::Idle;
+        self.hurried.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn latest(&self) -> Option<CheckpointInfo> {
         self.checkpoints.latest()
     }
@@ -112,6 +137,8 @@ pub(crate) struct Checkpointer {
     schedule: Arc<Schedule>,
     jobs: mpsc::Receiver<Job>,
     writer: Option<CheckpointWriter>,
+    /// None: it never rests.
+    pace: Option<Pace>,
     /// What a checkpoint leaves of the disk.
     left_bytes: u64,
     stop: Arc<Stop>,
@@ -127,13 +154,20 @@ pub(crate) fn new(
     let schedule = Arc::new(Schedule {
         checkpoints: checkpoints.clone(),
         next: Mutex::new(Next::Idle),
+        hurried: AtomicBool::new(false),
         bell: bell.clone(),
         done: Notify::new(),
         written: Notify::new(),
     });
     let transfers = Transfers { checkpoints, jobs: jobs_tx, bell, sent: Counter::default() };
-    let checkpointer =
-        Checkpointer { schedule: schedule.clone(), jobs, writer: None, left_bytes, stop };
+    let checkpointer = Checkpointer {
+        schedule: schedule.clone(),
+        jobs,
+        writer: None,
+        pace: None,
+        left_bytes,
+        stop,
+    };
     (checkpointer, schedule, transfers)
 }
 
@@ -159,6 +193,11 @@ pub(crate) fn make_good(
 }
 
 impl Checkpointer {
+    /// Rests between the steps of a checkpoint, by this clock.
+    pub(crate) fn paced(self, clock: Arc<Clock>) -> Checkpointer {
+        Checkpointer { pace: Some(Pace { clock, resumes_at: Duration::ZERO }), ..self }
+    }
+
     pub(crate) fn step(&mut self) -> Step {
         if self.stop.are_workers_stopped() {
             // Those who wait for a job learn that it is dropped.
@@ -172,12 +211,18 @@ impl Checkpointer {
         if let Ok(job) = job {
             job();
         }
-        let wrote = self.write();
-        if had_job || wrote { Step::Again } else { Step::Wait(None) }
+        match self.write() {
+            Step::Wait(_) if had_job => Step::Again,
+            step => step,
+        }
     }
 
-    /// One step of the checkpoint under way. Whether there is one.
-    fn write(&mut self) -> bool {
+    /// One step of the checkpoint under way, if there is one.
+    fn write(&mut self) -> Step {
+        let rest = self.pace.as_ref().and_then(Pace::rest);
+        if let Some(rest) = rest.filter(|_| !self.schedule.is_hurried()) {
+            return Step::Wait(Some(rest));
+        }
         if self.writer.is_none() {
             let mut next = self.schedule.next.lock();
             match std::mem::replace(&mut *next, Next::Idle) {
@@ -188,7 +233,8 @@ impl Checkpointer {
                 other => *next = other,
             }
         }
-        let Some(writer) = &mut self.writer else { return false };
+        let Some(writer) = &mut self.writer else { return Step::Wait(None) };
+        let begun = self.pace.as_ref().map(|pace| pace.clock.now());
         // It must not take the last of the disk from those who cannot do without.
         let step = if self.schedule.checkpoints.has_room_for(self.left_bytes) {
             writer.step()
@@ -196,7 +242,10 @@ impl Checkpointer {
             Err(self.schedule.checkpoints.no_room())
         };
         let ended = match step {
-            Ok(Progress::More { .. }) => return true,
+            Ok(Progress::More { .. }) => {
+                self.pace.iter_mut().zip(begun).for_each(|(pace, begun)| pace.stepped(begun));
+                return Step::Again;
+            }
             Ok(Progress::Done(info)) => {
                 tracing::info!(position = %info.position, bytes = info.bytes, "checkpoint written");
                 self.schedule.done.notify_one();
@@ -206,7 +255,7 @@ impl Checkpointer {
             Err(error) => Err(error),
         };
         self.writer = None;
-        *self.schedule.next.lock() = Next::Idle;
+        self.schedule.end();
         match ended {
             Err(error) if is_full(&error) => {
                 tracing::warn!(%error, "no room for a checkpoint: it is tried again later");
@@ -214,10 +263,75 @@ impl Checkpointer {
             Err(error) => self.stop.fail(FatalError::Checkpoint(Arc::new(error))),
             Ok(()) => {}
         }
-        true
+        Step::Again
+    }
+}
+
+/// When the worker goes on with a checkpoint.
+struct Pace {
+    clock: Arc<Clock>,
+    resumes_at: Duration,
+}
+
+impl Pace {
+    /// A step that began then has ended.
+    fn stepped(&mut self, begun: Duration) {
+        let now = self.clock.now();
+        self.resumes_at = now + REST_PART * now.saturating_sub(begun);
+    }
+
+    /// What is left of the rest; None when there is none.
+    fn rest(&self) -> Option<Duration> {
+        self.resumes_at.checked_sub(self.clock.now()).filter(|rest| !rest.is_zero())
     }
 }
 
 fn is_full(error: &CheckpointError) -> bool {
     matches!(error, CheckpointError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::AtomicU64;
+
+    use kvorum_disk::FaultyDisk;
+
+    use super::*;
+
+    /// A clock, and the milliseconds it shows.
+    fn clock() -> (Arc<AtomicU64>, Arc<Clock>) {
+        let millis = Arc::new(AtomicU64::new(0));
+        let shown = millis.clone();
+        let clock = Clock::new(move || Duration::from_millis(shown.load(Ordering::Relaxed)));
+        (millis, Arc::new(clock))
+    }
+
+    #[test]
+    fn a_rest_is_twice_as_long_as_the_step_before_it() {
+        let (millis, clock) = clock();
+        let mut pace = Pace { clock, resumes_at: Duration::ZERO };
+        assert_eq!(pace.rest(), None, "before the first step");
+        millis.store(5, Ordering::Relaxed);
+        pace.stepped(Duration::ZERO);
+        assert_eq!(pace.rest(), Some(Duration::from_millis(10)));
+        millis.store(14, Ordering::Relaxed);
+        assert_eq!(pace.rest(), Some(Duration::from_millis(1)));
+        millis.store(15, Ordering::Relaxed);
+        assert_eq!(pace.rest(), None);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_wanted_again_while_it_is_written_is_hurried_until_it_ends() {
+        let found = Checkpoints::find(Arc::new(FaultyDisk::new()), Path::new("/data"));
+        let found = found.expect("no checkpoints");
+        let (_checkpointer, schedule, _transfers) =
+            new(found, 0, Bell::default(), Arc::new(Stop::new()));
+        assert!(!schedule.is_hurried());
+        *schedule.next.lock() = Next::UnderWay;
+        assert!(!schedule.want(1, || unreachable!("one is under way")));
+        assert!(schedule.is_hurried());
+        schedule.end();
+        assert!(!schedule.is_hurried());
+    }
 }

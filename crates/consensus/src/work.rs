@@ -153,9 +153,10 @@ impl Work {
 
     pub(crate) fn checkpointer(
         &self,
-        mut checkpointer: Checkpointer,
+        checkpointer: Checkpointer,
         defragmenter: Defragmenter,
     ) -> BoxStep {
+        let mut checkpointer = checkpointer.paced(self.clock.clone());
         Box::new(move || {
             let step = checkpointer.step();
             // Here nobody waits for it.
