@@ -33,6 +33,9 @@ pub struct Options {
     pub compaction_step_changes: usize,
     /// How long one step of a compaction is after the one before it, at least. Readers and writers do not wait for it.
     pub compaction_pause: Duration,
+    /// How many times as long as a step took is the rest after it, for all maintenance but write-behind. With 2 it has a
+    /// third of a core and of the disk.
+    pub maintenance_rest: u32,
 }
 
 impl Default for Options {
@@ -48,6 +51,7 @@ impl Default for Options {
             tombstone_bytes_min: 1 << 20,
             compaction_step_changes: 4096,
             compaction_pause: Duration::ZERO,
+            maintenance_rest: 2,
         }
     }
 }

@@ -140,6 +140,7 @@ fn run(kept: &Kept, view_age_max: Duration) -> Counts {
         block_bytes: 2000,
         batch_bytes: 8000,
         block_cache_bytes: 40_000,
+        maintenance_rest: 0,
         tombstone_bytes_min: 2000,
         view_age_max,
         ..Options::default()

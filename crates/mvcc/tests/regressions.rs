@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_mvcc::{
-    Backend, MemBackend, Opened, Options, RangeOptions, Read, ReadError, Restore, Store, View,
+    Backend, Maintainer, MemBackend, Opened, Options, RangeOptions, Read, ReadError, Restore,
+    Store, View,
 };
 use kvorum_types::{KeyRange, RangeEnd, Revision};
 use support::driver::{after_crash, fresh};
@@ -527,4 +528,29 @@ fn a_compaction_goes_in_steps_of_the_size_it_is_told_and_rests_between_them() {
     let (_, slowly) = with(10, pause);
     // Forty steps of ten changes, and a rest between each two.
     assert!(slowly >= 38 * pause, "{slowly:?}");
+}
+
+#[test]
+fn maintenance_rests_for_longer_than_its_steps_took_and_write_behind_does_not() {
+    const TOOK: Duration = Duration::from_millis(3);
+    let (_backend, Opened { mut store, mut maintainer, .. }) = fresh(small_options());
+    let mut last = 0;
+    for number in 0..400 {
+        last = put(&mut store, &format!("key{}", number % 7), "value");
+    }
+    settle(&mut maintainer);
+    compact(&mut store, last);
+    // The first step commits the compaction, which is write-behind; the second one sweeps.
+    assert_eq!(maintainer.step(Some(u64::MAX), Duration::ZERO).unwrap().rests, None);
+    assert!(!maintainer.step(Some(u64::MAX), TOOK).unwrap().idle);
+    let rests =
+        |maintainer: &mut Maintainer, now| maintainer.step(Some(u64::MAX), now).unwrap().rests;
+    assert_eq!(rests(&mut maintainer, 2 * TOOK), Some(2 * TOOK));
+    assert_eq!(rests(&mut maintainer, 3 * TOOK), Some(TOOK), "no step, and no further rest");
+    for number in 0..400 {
+        put(&mut store, &format!("more{number}"), "value");
+    }
+    let written = maintainer.step(Some(u64::MAX), 3 * TOOK).unwrap().blocks_written;
+    assert!(written > 0, "write-behind goes on");
+    assert!(!maintainer.step(Some(u64::MAX), 4 * TOOK).unwrap().idle, "the rest is over");
 }

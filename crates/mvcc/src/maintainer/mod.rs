@@ -12,6 +12,9 @@
 //! reopened store refuses them too), swept, rewritten, freed. Nothing is dropped before the second, so that a store
 //! opened from the backend always holds everything above the compaction revision it finds there.
 //!
+//! Everything but write-behind rests after each of its steps, for longer than the step took. There may be gigabytes to
+//! rewrite and to free, nobody waits for that, and clients use the same cores and the same disk.
+//!
 //! # Tombstones outlive what they delete
 //!
 //! A superfluous version stays in its block until the block is rewritten. Were its tombstone dropped first, an opening
@@ -48,6 +51,9 @@ pub(crate) use crate::maintainer::sweep::Dead;
 /// Sizes are measured no more often: a backend may have to look at many files for it.
 const MEASURE_PAUSE: Duration = Duration::from_secs(1);
 
+/// What is measured may also be a machine that stood still.
+const REST_MAX: Duration = Duration::from_secs(1);
+
 /// Does the store's background work: writes behind, compacts, frees. See [`Maintainer::step`].
 pub struct Maintainer {
     hub: Arc<Hub>,
@@ -67,7 +73,7 @@ pub struct Maintained {
     /// Nothing is left to do until the store's wake is rung, the log's durable index rises, or views are dropped or
     /// grow too old.
     pub idle: bool,
-    /// Idle, but only for so long: a compaction rests between two of its steps.
+    /// Idle, but only for so long: all but write-behind rests between two steps.
     pub rests: Option<Duration>,
     /// Blocks written.
     pub blocks_written: usize,
@@ -142,6 +148,9 @@ pub(crate) struct Core {
     measured_at: Duration,
     /// When a compaction has last done a step.
     compacted_at: Option<Duration>,
+    /// When the last step began, if a rest is to follow it.
+    rests_after: Option<Duration>,
+    resumes_at: Duration,
     /// When write-behind has committed a publish.
     committed_at: Duration,
     now: Duration,
@@ -152,7 +161,7 @@ type Task = fn(&mut Core, Option<u64>, &mut Maintained) -> Result<bool, BackendE
 /// The place of write-behind among the tasks.
 const WRITE_BEHIND: usize = 0;
 
-/// The places of what compactions make to do, which rests between two steps: sweep, rewrite and clean.
+/// The places of what compactions make to do: sweep, rewrite and clean.
 const COMPACTION: Range<usize> = 2..5;
 
 /// Each does a bounded piece of work, or says that it has none.
@@ -178,6 +187,8 @@ impl Core {
             next_task: 0,
             measured_at: Duration::ZERO,
             compacted_at: None,
+            rests_after: None,
+            resumes_at: Duration::ZERO,
             committed_at: Duration::ZERO,
             now: Duration::ZERO,
         };
@@ -195,6 +206,11 @@ impl Core {
         now: Duration,
     ) -> Result<Maintained, BackendError> {
         self.now = self.now.max(now);
+        if let Some(begun) = self.rests_after.take() {
+            let took = self.now.saturating_sub(begun);
+            self.resumes_at =
+                self.now + took.saturating_mul(self.engine.options.maintenance_rest).min(REST_MAX);
+        }
         if self.now.saturating_sub(self.measured_at) >= MEASURE_PAUSE {
             self.measure();
         }
@@ -203,14 +219,14 @@ impl Core {
         let first = if self.staged.is_some() { WRITE_BEHIND } else { self.next_task };
         for offset in 0..TASKS.len() {
             let number = (first + offset) % TASKS.len();
-            let is_compaction = COMPACTION.contains(&number);
-            if is_compaction && self.rests().is_some() {
+            if self.rest_before(number).is_some() {
                 continue;
             }
             if let Some(task) = TASKS.get(number)
                 && task(self, durable_index, &mut done)?
             {
-                if is_compaction {
+                self.rests_after = (number != WRITE_BEHIND).then_some(self.now);
+                if COMPACTION.contains(&number) {
                     self.compacted_at = Some(self.now);
                 }
                 self.next_task = number + 1;
@@ -219,14 +235,19 @@ impl Core {
         }
         self.note_scrubbed();
         done.idle = true;
-        done.rests = self.rests();
+        done.rests = (0..TASKS.len()).filter_map(|number| self.rest_before(number)).min();
         Ok(done)
     }
 
-    /// How long no compaction is gone on with.
-    fn rests(&self) -> Option<Duration> {
-        let due = self.compacted_at?.saturating_add(self.engine.options.compaction_pause);
-        due.checked_sub(self.now).filter(|rest| !rest.is_zero())
+    /// How long the task at this place is not gone on with.
+    fn rest_before(&self, number: usize) -> Option<Duration> {
+        if number == WRITE_BEHIND {
+            return None;
+        }
+        let compacted = self.compacted_at.filter(|_| COMPACTION.contains(&number));
+        let pause = self.engine.options.compaction_pause;
+        let due = compacted.map_or(Duration::ZERO, |at| at.saturating_add(pause));
+        due.max(self.resumes_at).checked_sub(self.now).filter(|rest| !rest.is_zero())
     }
 
     fn measure(&mut self) {
