@@ -50,13 +50,14 @@ impl Stock {
     /// Makes the next segment, or removes one that is needed no more; `false`: there is nothing to do, or no room.
     pub fn upkeep(&self) -> io::Result<bool> {
         let Some(mut next) = self.next.try_lock() else { return Ok(false) };
+        // The writer waits for the next segment, and nobody for a removal but where it makes the room for that.
+        let removes = next.prepared.is_some() || !self.has_room()?;
         let retired = {
             let mut state = self.shared.lock();
             if state.failure.is_some() {
                 return Ok(false);
             }
-            // Removing comes first, since it makes room.
-            state.retired.pop_front()
+            state.retired.pop_front_if(|_| removes)
         };
         if let Some(SegmentFile { segment, file }) = retired {
             drop(file);
@@ -106,12 +107,18 @@ impl Stock {
         Ok(allocated)
     }
 
+    /// Whether the disk has room for one more segment.
+    fn has_room(&self) -> io::Result<bool> {
+        let options = &self.shared.options;
+        let needed = options.segment_bytes.saturating_add(options.left_bytes);
+        Ok(self.disk.available_bytes(&self.dir)? >= needed)
+    }
+
     /// Makes the next segment; `false`: there is no room for it.
     fn prepare(&self, next: &mut Next) -> io::Result<bool> {
         let bytes = self.shared.options.segment_bytes;
         // Asked first, so that trying again and again on a full disk makes and removes no files.
-        let needed = bytes.saturating_add(self.shared.options.left_bytes);
-        if self.disk.available_bytes(&self.dir)? < needed {
+        if !self.has_room()? {
             return self.note_room(Err(io::ErrorKind::StorageFull.into()));
         }
         let path = segment::path(&self.dir, next.segment);

@@ -161,6 +161,9 @@ type Task = fn(&mut Core, Option<u64>, &mut Maintained) -> Result<bool, BackendE
 /// The place of write-behind among the tasks.
 const WRITE_BEHIND: usize = 0;
 
+/// The places of what a move makes needless, or does once more: it takes along what counts, and leaves the rest behind.
+const LEFT_TO_MOVE: Range<usize> = 1..5;
+
 /// The places of what compactions make to do: sweep, rewrite and clean.
 const COMPACTION: Range<usize> = 2..5;
 
@@ -219,7 +222,8 @@ impl Core {
         let first = if self.staged.is_some() { WRITE_BEHIND } else { self.next_task };
         for offset in 0..TASKS.len() {
             let number = (first + offset) % TASKS.len();
-            if self.rest_before(number).is_some() {
+            let is_left = LEFT_TO_MOVE.contains(&number) && self.relocating.is_some();
+            if is_left || self.rest_before(number).is_some() {
                 continue;
             }
             if let Some(task) = TASKS.get(number)
