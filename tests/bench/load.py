@@ -6,6 +6,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import time
 
 from servers import clean_environment
 
@@ -47,6 +48,27 @@ def resident_mb(pids):
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
         total_kib += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
     return total_kib * 1024 / 1e6
+
+
+def cpu_seconds(pids):
+    """What the processes have used of the processors so far."""
+    ticks = 0
+    for pid in pids:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until_idle(pids, seconds_max=300):
+    """Returns once the processes have done next to nothing for two seconds; what they were told to do may go on long after
+    the answer."""
+    end = time.monotonic() + seconds_max
+    while time.monotonic() < end:
+        before = cpu_seconds(pids)
+        time.sleep(2)
+        if cpu_seconds(pids) - before < 0.05:
+            return
+    raise SystemExit(f"the servers are still busy after {seconds_max} s")
 
 
 def describe_machine():
