@@ -15,13 +15,18 @@ const ANSWERS_BETWEEN: u64 = 40;
 /// Longer than the election timeout of members in tests, which is half a second.
 const STANDSTILL: std::ops::Range<u64> = 1_000..2_000;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_of_members_that_are_killed_are_told_nothing_wrong() {
+/// Three processes, and clients that have been answered.
+async fn start() -> (StdRng, Cluster, Load) {
     let seed = seed();
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut cluster = Cluster::of(3).as_processes().start().await;
+    let cluster = Cluster::of(3).as_processes().start().await;
     let load = Load::start(cluster.endpoints(), seed);
     load.wait_for(ANSWERS_BETWEEN).await;
+    (StdRng::seed_from_u64(seed), cluster, load)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_members_that_are_killed_are_told_nothing_wrong() {
+    let (mut random, mut cluster, load) = start().await;
     for round in 0..rounds() {
         let all = round % 3 == 2;
         let one = random.random_range(0..cluster.len());
@@ -43,11 +48,7 @@ async fn clients_of_members_that_are_killed_are_told_nothing_wrong() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_members_that_stand_still_are_told_nothing_wrong() {
-    let seed = seed();
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut cluster = Cluster::of(3).as_processes().start().await;
-    let load = Load::start(cluster.endpoints(), seed);
-    load.wait_for(ANSWERS_BETWEEN).await;
+    let (mut random, mut cluster, load) = start().await;
     for round in 0..rounds() {
         let member = match round % 2 {
             0 => cluster.leader().await,

@@ -1,4 +1,5 @@
-//! The judges of histories over clusters of real processes: killed, standing still, cut off from one another.
+//! The judges of histories over clusters of real processes: killed, standing still, cut off from one
+//! another, without room on their disks.
 //!
 //! What a simulation takes for granted is real here: the kernel's sockets and files, processes that end or stand still
 //! between two instructions, threads. Faults come at the times the machine makes of it, so a failing run can be had again
@@ -6,6 +7,7 @@
 
 mod client;
 mod cuts;
+mod disks;
 mod keys;
 mod kills;
 mod leases;

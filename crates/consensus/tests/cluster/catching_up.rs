@@ -119,8 +119,7 @@ async fn a_voter_that_is_always_a_little_behind_gets_its_vote_and_may_lead() {
 /// Should it lose its disk, nothing but what it has told would say that it had one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_voter_is_not_counted_before_it_has_told_that_it_started() {
-    let mut cluster = Cluster::start(Plan::members(1)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(1)).await;
     let (first, new) = (MemberId(1), MemberId(2));
     cluster.change(first, add(new.0, false), NOT_STRICT).await.expect("it is added");
     assert_eq!(cluster.node(first).member.has_seen_log(new).await, Some(false), "it is new");

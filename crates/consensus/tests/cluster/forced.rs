@@ -36,12 +36,10 @@ fn terms_from(disk: FaultyDisk, id: MemberId, first: u64) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_not_known_to_be_committed_is_kept_by_the_one_that_goes_on_alone() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let leader = cluster.leader().await;
     let survivor = cluster.other_than(leader).id;
-    let third = cluster.ids().into_iter().find(|id| ![leader, survivor].contains(id));
-    let third = third.expect("there are three");
+    let third = cluster.third(leader, survivor);
     cluster.node(leader).put("first", "value").await.expect("a put");
     eventually("it applies", || cluster.node(survivor).get_here("first").is_some()).await;
     // A member that is only wanted goes too.
@@ -84,8 +82,7 @@ async fn what_was_not_known_to_be_committed_is_kept_by_the_one_that_goes_on_alon
 /// entries at the same place, nor the one what the other decided.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_are_still_there_do_not_write_to_one_that_is_forced_to_go_on_alone() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let leader = cluster.leader().await;
     let survivor = cluster.other_than(leader).id;
     cluster.node(leader).put("before", "value").await.expect("a put");
@@ -137,12 +134,10 @@ async fn members_that_are_still_there_do_not_write_to_one_that_is_forced_to_go_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_was_removed_cannot_be_forced_to_go_on_alone() {
     for is_applied in [true, false] {
-        let mut cluster = Cluster::start(Plan::members(3)).await;
-        cluster.announce_all().await;
+        let mut cluster = Cluster::announced(Plan::members(3)).await;
         let leader = cluster.leader().await;
         let lost = cluster.other_than(leader).id;
-        let gone = cluster.ids().into_iter().find(|id| ![leader, lost].contains(id));
-        let gone = gone.expect("there are three");
+        let gone = cluster.third(leader, lost);
         // It is removed, and counted until the third one is back: so it has not stopped.
         cluster.take(lost).stop(&cluster.network).await;
         if !is_applied {

@@ -47,8 +47,7 @@ impl Writers {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_grows_to_five_and_shrinks_to_one_under_writes() {
-    let mut cluster = Cluster::start(Plan::members(1)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(1)).await;
     let writers = Writers::default();
     writers.look(&cluster);
     let writing = writers.start();
@@ -78,8 +77,7 @@ async fn a_cluster_grows_to_five_and_shrinks_to_one_under_writes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_hold_the_same_after_members_have_come_and_gone() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let via = MemberId(2);
     for number in 0..50 {
         cluster.node(via).put(&format!("key{number}"), "value").await.expect("a put");
@@ -137,8 +135,7 @@ async fn issue_19563_a_promoted_learner_votes_after_all_have_restarted() {
 /// etcd's issue 21736: an update of a learner's addresses made it a voter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn issue_21736_a_learner_that_moves_stays_one() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let (via, learner) = (MemberId(2), MemberId(4));
     cluster.grow(via, 4, true).await;
     let moved = vec![peer_url(14)];
@@ -164,8 +161,7 @@ async fn issue_21736_a_learner_that_moves_stays_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_that_are_added_at_once_the_second_waits_for_the_first() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let (one, other) = (cluster.node(MemberId(1)), cluster.node(MemberId(2)));
     let (first, second) = tokio::join!(
         one.member.change_members(add(4, false), STRICT),
@@ -256,8 +252,7 @@ async fn a_member_that_is_known_to_have_started_counts_wherever_a_change_is_aske
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_is_not_promoted_before_it_has_caught_up() {
-    let mut cluster = Cluster::start(Plan::members(1)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(1)).await;
     let via = MemberId(1);
     cluster.change(via, add(2, true), STRICT).await.expect("a learner");
     let second = cluster.change(via, add(3, true), STRICT).await;
@@ -293,8 +288,7 @@ async fn a_learner_that_keeps_up_gets_a_vote_by_itself() {
 /// A leader is gone after a member was added and before its vote counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_leader_finishes_what_one_has_begun() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let new = MemberId(4);
     cluster.network.set_filter(move |_, to, lane, _| to != new || lane != Lane::Append);
     let leader = cluster.leader().await;

@@ -10,8 +10,7 @@ use crate::harness::{Cluster, NOT_STRICT, Plan, STRICT, eventually, remove};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_is_removed_stops_and_does_not_start_again() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let leader = cluster.leader().await;
     let gone = cluster.other_than(leader).id;
     // It may be asked itself.
@@ -32,8 +31,7 @@ async fn a_follower_that_is_removed_stops_and_does_not_start_again() {
 /// It is never sent the entry that removes it: it is dropped as soon as that is committed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_asks_for_its_own_removal_is_answered() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let leader = cluster.leader().await;
     let gone = cluster.other_than(leader).id;
     cluster.network.set_filter(move |_, to, lane, _| to != gone || lane != Lane::Append);
@@ -45,8 +43,7 @@ async fn a_member_that_asks_for_its_own_removal_is_answered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_removed_hands_over_and_stops() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let leader = cluster.leader().await;
     let via = cluster.other_than(leader).id;
     cluster.change(via, remove(leader), STRICT).await.expect("it is removed");
@@ -62,8 +59,7 @@ async fn a_leader_that_is_removed_hands_over_and_stops() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_of_two_shrinks_to_either() {
     for removes_leader in [false, true] {
-        let mut cluster = Cluster::start(Plan::members(2)).await;
-        cluster.announce_all().await;
+        let mut cluster = Cluster::announced(Plan::members(2)).await;
         let leader = cluster.leader().await;
         let follower = cluster.other_than(leader).id;
         let (gone, left) = if removes_leader { (leader, follower) } else { (follower, leader) };
@@ -81,8 +77,7 @@ async fn a_cluster_of_two_shrinks_to_either() {
 /// It was down when it was removed, and knows nothing of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_was_removed_while_it_was_down_is_told_when_it_comes_back() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let leader = cluster.leader().await;
     let gone = cluster.other_than(leader).id;
     let disk = cluster.take(gone).stop(&cluster.network).await;
@@ -99,8 +94,7 @@ async fn a_member_that_was_removed_while_it_was_down_is_told_when_it_comes_back(
 /// It ran all the time and could not be reached: it still takes itself for a member.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_was_removed_while_it_was_cut_off_stops_once_it_hears_of_it() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     // The one that is cut off is the leader: it goes on leading nobody.
     let gone = cluster.leader().await;
     let via = cluster.other_than(gone).id;
@@ -122,8 +116,7 @@ async fn a_member_that_was_removed_while_it_was_cut_off_stops_once_it_hears_of_i
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_is_finished_by_the_next_leader() {
     for seed in 0..3 {
-        let mut cluster = Cluster::start(Plan::members(3)).await;
-        cluster.announce_all().await;
+        let mut cluster = Cluster::announced(Plan::members(3)).await;
         let leader = cluster.leader().await;
         let gone = cluster.other_than(leader).id;
         let member = cluster.node(leader).member.clone();
@@ -153,8 +146,7 @@ async fn a_removal_is_finished_by_the_next_leader() {
 /// A member that is gone for good is replaced by a new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_lost_its_disk_is_replaced() {
-    let mut cluster = Cluster::start(Plan::members(3)).await;
-    cluster.announce_all().await;
+    let mut cluster = Cluster::announced(Plan::members(3)).await;
     let leader = cluster.leader().await;
     let lost = cluster.other_than(leader).id;
     cluster.take(lost).stop(&cluster.network).await;

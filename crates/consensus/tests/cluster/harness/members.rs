@@ -13,7 +13,7 @@ use kvorum_proto::entry::{CommandKind, MemberAttributes};
 use kvorum_types::MemberId;
 use prost::Message;
 
-use super::{Cluster, Node, PATIENCE, TestMember, eventually};
+use super::{Cluster, Node, PATIENCE, Plan, TestMember, eventually};
 
 pub const STRICT: Reconfiguration = Reconfiguration { strict: true, learners_max: 1 };
 pub const NOT_STRICT: Reconfiguration = Reconfiguration { strict: false, learners_max: 5 };
@@ -43,6 +43,13 @@ pub async fn announce(member: &TestMember) -> Result<(), ProposeError> {
 }
 
 impl Cluster {
+    /// Starts all members, and every one tells that it has.
+    pub async fn announced(plan: Plan) -> Cluster {
+        let cluster = Cluster::start(plan).await;
+        cluster.announce_all().await;
+        cluster
+    }
+
     /// Every member tells that it has started.
     pub async fn announce_all(&self) {
         for node in &self.nodes {

@@ -291,6 +291,12 @@ impl Cluster {
         self.nodes.iter().find(|node| node.id != id).expect("there are two")
     }
 
+    /// The third of three.
+    pub fn third(&self, one: MemberId, other: MemberId) -> MemberId {
+        let third = self.nodes.iter().find(|node| ![one, other].contains(&node.id));
+        third.expect("there are three").id
+    }
+
     pub fn take(&mut self, id: MemberId) -> Node {
         let at = self.nodes.iter().position(|node| node.id == id).expect("the member runs");
         self.nodes.remove(at)
