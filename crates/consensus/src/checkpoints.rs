@@ -82,14 +82,12 @@ enum Next {
 
 impl Schedule {
     /// Asks for a checkpoint of what is pinned, which has about so many bytes. False while one is under way, so that nothing
-    /// is pinned for long, and where it would take the last of the disk. The one under way is written without rests from
-    /// then on: the log has grown as long again meanwhile, or the disk is full.
+    /// is pinned for long, and where it would take the last of the disk. The one under way is hurried: the log has grown as
+    /// long again meanwhile.
     pub(crate) fn want(&self, bytes: u64, pin: impl FnOnce() -> Option<Pin>) -> bool {
         let mut next = self.next.lock();
         if !matches!(*next, Next::Idle) {
-            if !self.hurried.swap(true, Ordering::Relaxed) {
-                self.bell.ring();
-            }
+            self.hurry();
             return false;
         }
         if !self.checkpoints.has_room_for(bytes) {
@@ -115,6 +113,21 @@ impl Schedule {
     /// Removes what an install has made useless.
     pub(crate) fn installed(&self) {
         self.checkpoints.remove_unneeded();
+    }
+
+    /// Has the one under way, if there is one, written without rests. Whether there is one.
+    pub(crate) fn hurry_any(&self) -> bool {
+        let is_any = !matches!(*self.next.lock(), Next::Idle);
+        if is_any {
+            self.hurry();
+        }
+        is_any
+    }
+
+    fn hurry(&self) {
+        if !self.hurried.swap(true, Ordering::Relaxed) {
+            self.bell.ring();
+        }
     }
 
     fn is_hurried(&self) -> bool {

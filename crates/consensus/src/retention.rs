@@ -168,6 +168,10 @@ pub(crate) async fn make_room<R: Runtime, T: Transport>(
     let Some(applied) = shared.reader.applied().filter(|applied| Some(*applied) > written) else {
         return;
     };
+    // What is asked while one is written is not done, and has to be asked again.
+    if shared.schedule.hurry_any() {
+        return;
+    }
     let in_use_bytes = shared.reader.store().sizes().in_use_bytes;
     if in_use_bytes < available_bytes / 2 && shared.retention.is_worth_asking(applied, in_use_bytes)
     {

@@ -1,14 +1,17 @@
 //! Disks that fill up: whoever cannot take entries still votes, steps down, and goes on when there is room.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kvorum_consensus::ProposeError;
-use kvorum_disk::{Disk, FaultyDisk};
+use kvorum_disk::{Disk, FaultyDisk, OpKind};
 use kvorum_proto::api::etcdserverpb::{CompactionRequest, DeleteRangeRequest};
 use kvorum_proto::entry::CommandKind;
 use prost::Message;
 
-use crate::harness::{Cluster, Node, PATIENCE, Plan, eventually};
+use crate::harness::{Cluster, Gate, Node, PATIENCE, Plan, eventually};
+
+const CHECKPOINTS: &str = "/data/member/checkpoint";
 
 /// Small segments, so that a few values fill them.
 fn plan(member_count: u64) -> Plan {
@@ -172,5 +175,39 @@ async fn on_a_full_disk_deleting_goes_on_and_makes_room() {
         assert!(rounds < 200, "no room: {} bytes, {full} when it was full", available());
     }
     assert_eq!(node.get("key").await.map(|value| value.len()), Some(10_000));
+    cluster.stop().await;
+}
+
+/// The one under way was pinned before the deletion, and finds no room. The next one is as short as what is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_was_wanted_while_another_found_no_room_is_written() {
+    let cluster = Cluster::start(Plan::members(1)).await;
+    let node = cluster.node(cluster.leader().await);
+    node.put("key", "value").await.expect("a put");
+    let gate = Arc::new(Gate::default());
+    let held = gate.clone();
+    node.disk.set_hook(move |op| {
+        if op.kind == OpKind::Write && op.path.starts_with(CHECKPOINTS) {
+            held.pass();
+        }
+    });
+    let make_room = || node.member.make_room(Some(1 << 30));
+    let files = || node.disk.list(CHECKPOINTS.as_ref()).expect("it works");
+    make_room().await;
+    eventually("a checkpoint under way", || !files().is_empty()).await;
+    node.put("key", "other").await.expect("a put");
+    make_room().await;
+    fill(&node.disk);
+    node.disk.clear_hook();
+    gate.open();
+    eventually("no checkpoint", || files().is_empty()).await;
+
+    node.disk.set_capacity(None);
+    let begun = Instant::now();
+    while files().is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "none is written, whatever room there is");
+        make_room().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     cluster.stop().await;
 }
