@@ -1,6 +1,7 @@
 //! The judges are called: on what clients saw, and on what was seen of members.
 
 use kvorum_judges::cluster::{self, Sighting};
+use kvorum_judges::verdict::Found;
 use kvorum_judges::{lease, linear, verdict};
 
 use crate::faults::{Fault, Kind};
@@ -23,7 +24,7 @@ pub fn judge(
     history: &History,
     sightings: &[Sighting],
     calm_since: Option<u64>,
-) -> (Vec<String>, bool) {
+) -> (Vec<Found>, bool) {
     let (slowest, fastest) = profile.clock_rates;
     // The time of a lease is measured by a clock that knows of no suspension but its own: if that is put ahead, a lease ends
     // before its time.
@@ -38,9 +39,19 @@ pub fn judge(
         },
     };
     let found = verdict::judge(&history.judged(), &rules);
-    let mut wrong = history.doubts.clone();
+    let mut wrong: Vec<Found> = history.doubts.iter().map(|doubt| noted("doubt", doubt)).collect();
     wrong.extend(found.faults);
     let seen = cluster::check(sightings, &cluster::Rules { recovery_max: RECOVERY_NANOS });
-    wrong.extend(seen.iter().map(|fault| format!("members: {fault}")));
+    wrong.extend(seen.iter().map(|fault| Found::by("members", fault)));
     (wrong, found.is_undecided)
+}
+
+/// What no judge says, but who was there. Its rule is what it begins with: numbers and all that follows a colon are another
+/// each time.
+pub fn noted(who: &str, what: &str) -> Found {
+    let first = what.split(':').next().unwrap_or_default();
+    let words =
+        first.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    let rule = format!("{who}: {}", words.collect::<Vec<_>>().join(" "));
+    Found { rule, what: what.to_owned() }
 }
