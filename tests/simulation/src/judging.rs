@@ -1,5 +1,7 @@
 //! The judges are called: on what clients saw, and on what was seen of members.
 
+use std::time::Duration;
+
 use kvorum_judges::cluster::{self, Sighting};
 use kvorum_judges::verdict::Found;
 use kvorum_judges::{lease, linear, verdict};
@@ -10,6 +12,9 @@ use crate::workload::record::History;
 
 /// How long after its time a lease may last once the faults are over: a new leader gives every lease its whole time again.
 const LATE_NANOS: u64 = 60_000_000_000;
+
+/// For how long what passes of a lease may not be noted, beyond the interval: as long as no majority hears of its leader.
+const UNNOTED: Duration = Duration::from_secs(25);
 
 /// What members may take to serve again is bounded by the last phase of a run, not by the judge of sightings.
 const RECOVERY_NANOS: u64 = u64::MAX / 2;
@@ -29,6 +34,8 @@ pub fn judge(
     // The time of a lease is measured by a clock that knows of no suspension but its own: if that is put ahead, a lease ends
     // before its time.
     let leaps = faults.iter().any(|fault| fault.kind == Kind::ClockLeap);
+    let unnoted = profile.lease_checkpoint_interval + UNNOTED;
+    let rise_max = i64::try_from(unnoted.as_secs()).unwrap_or(i64::MAX);
     let rules = verdict::Rules {
         limits: linear::Limits::default(),
         lease: lease::Rules {
@@ -36,6 +43,7 @@ pub fn judge(
             slowest_permille: slowest,
             calm_since,
             late_max: LATE_NANOS,
+            rise_max: (!leaps).then_some(rise_max),
         },
     };
     let found = verdict::judge(&history.judged(), &rules);

@@ -251,6 +251,21 @@ impl<S: Surroundings> Client<S> {
         }
     }
 
+    /// How many seconds a lease has left; -1 if there is none.
+    pub async fn time_to_live(&mut self, id: LeaseId) -> Answer<i64> {
+        let door = self.door().await.ok_or(Failed::Refused)?;
+        let asked = self.recorder.ask(self.world.now(), (self.number, door.id));
+        let found = self.within(&door, door.served.time_to_live(id)).await;
+        let Some(Ok(found)) = found else {
+            self.move_on();
+            return Err(Failed::Refused);
+        };
+        let ttl = found.unwrap_or(-1);
+        let (now, told) = (self.world.now(), Told::Left { ttl });
+        self.recorder.told(asked, now, Asked::TimeToLive { id: id.0 }, told);
+        Ok(ttl)
+    }
+
     /// Reads keys.
     pub async fn range(&mut self, request: RangeRequest) -> Answer<RangeResponse> {
         if validate::range(&request).is_err() {
