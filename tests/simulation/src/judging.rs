@@ -14,7 +14,7 @@ use crate::workload::record::History;
 const LATE_NANOS: u64 = 60_000_000_000;
 
 /// For how long what passes of a lease may not be noted, beyond the interval: as long as no majority hears of its leader.
-const UNNOTED: Duration = Duration::from_secs(25);
+const UNNOTED: Duration = Duration::from_secs(12);
 
 /// What members may take to serve again is bounded by the last phase of a run, not by the judge of sightings.
 const RECOVERY_NANOS: u64 = u64::MAX / 2;
