@@ -39,6 +39,8 @@ pub enum Kind {
     SlowLink,
     /// An operation of a disk fails.
     DiskError,
+    /// A disk takes its time.
+    SlowDisk,
     /// A disk fills up, and is emptied again.
     FullDisk,
     /// A clock runs at another rate.
@@ -53,7 +55,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Kill,
         Kind::PowerLoss,
         Kind::PowerLossEverywhere,
@@ -64,6 +66,7 @@ impl Kind {
         Kind::Reset,
         Kind::SlowLink,
         Kind::DiskError,
+        Kind::SlowDisk,
         Kind::FullDisk,
         Kind::ClockRate,
         Kind::ClockLeap,
@@ -84,6 +87,7 @@ impl Kind {
             Kind::Reset => "reset",
             Kind::SlowLink => "slow link",
             Kind::DiskError => "disk error",
+            Kind::SlowDisk => "slow disk",
             Kind::FullDisk => "full disk",
             Kind::ClockRate => "clock rate",
             Kind::ClockLeap => "clock leap",
@@ -190,6 +194,12 @@ pub fn happen(world: &World, fault: Fault) {
             world.break_between(id, other);
         }
         Kind::DiskError => disk_error(world, id, &mut draws),
+        Kind::SlowDisk => {
+            let (by, time) = (draws.millis(1, 1_000), draws.millis(100, 6_000));
+            world.note_fault(kind, format_args!("{id} by up to {by:?} for {time:?}"));
+            world.set_slow(id, by);
+            later(world, time, move |world| world.set_slow(id, Duration::ZERO));
+        }
         Kind::FullDisk => full_disk(world, id, &mut draws),
         Kind::ClockRate => {
             let (least, most) = world.profile().clock_rates;
@@ -263,10 +273,17 @@ fn disk_error(world: &World, id: MemberId, draws: &mut Draws) {
     world.note_fault(Kind::DiskError.name(), format_args!("{id}: {kind:?} {nth}"));
     world.plan_on_disk(id, |disk| disk.fail_nth(kind, nth, io::ErrorKind::Other));
     let time = draws.millis(500, 5_000);
+    // What a sync that failed has left in memory only is gone for good when the power goes.
+    let power_goes = (draws.below(2) == 0).then(|| draws.millis(20, 2_000));
     // Whether it has come by then or not.
     later(world, time, move |world| {
         world.kill(id);
         later(world, Duration::from_millis(50), move |world| world.start(id));
+        let Some(after) = power_goes else { return };
+        later(world, Duration::from_millis(50) + after, move |world| {
+            let (kind, time) = (Kind::PowerLoss.name(), Duration::from_millis(100));
+            restart_after(world, id, time, kind, World::cut_power);
+        });
     });
 }
 

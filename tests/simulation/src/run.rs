@@ -127,9 +127,11 @@ impl Plan {
         let finished = catch_unwind(running);
         let (hash, turns) = (scheduler.hash().value(), scheduler.turn_count());
         let (time, panics) = (Duration::from_nanos(scheduler.now()), scheduler.panics());
-        let record = held.lock().take().map(|world: World| world.take_record());
-        drop(scheduler);
-        let record = record.unwrap_or_default();
+        let world: Option<World> = held.lock().take();
+        let record = world.as_ref().map(World::take_record).unwrap_or_default();
+        // Within the simulation: what goes may look at the time. That nothing is left to do is no matter.
+        let _ = scheduler.run(async { world.iter().for_each(World::take_apart) });
+        drop((scheduler, world));
         let panics = panics.iter().map(|words| noted("panic", words));
         let mut wrong: Vec<Found> = panics.collect();
         wrong.extend(record.wrong.iter().map(|words| noted("run", words)));

@@ -149,6 +149,12 @@ impl World {
         }
     }
 
+    /// Lets go of all members: they hold the world, and it holds them.
+    pub fn take_apart(&self) {
+        let nodes = mem::take(&mut self.state().nodes);
+        drop(nodes);
+    }
+
     /// Tells clients to come to an end.
     pub fn end(&self) {
         self.shared.is_over.store(true, Ordering::Relaxed);
