@@ -267,14 +267,14 @@ fn on_links(world: &World, kind: Kind, (id, other): (MemberId, MemberId), draws:
 }
 
 fn disk_error(world: &World, id: MemberId, draws: &mut Draws) {
-    let kinds = [None, Some(OpKind::Write), Some(OpKind::Sync)];
-    let kind = kinds.get(draws.below(3) as usize).copied().flatten();
+    let kinds = [None, Some(OpKind::Write), Some(OpKind::Sync), Some(OpKind::Sync)];
+    let kind = kinds.get(draws.below(4) as usize).copied().flatten();
     let nth = 1 + draws.below(20);
     world.note_fault(Kind::DiskError.name(), format_args!("{id}: {kind:?} {nth}"));
     world.plan_on_disk(id, |disk| disk.fail_nth(kind, nth, io::ErrorKind::Other));
     let time = draws.millis(500, 5_000);
     // What a sync that failed has left in memory only is gone for good when the power goes.
-    let power_goes = (draws.below(2) == 0).then(|| draws.millis(20, 2_000));
+    let power_goes = (draws.below(3) != 0).then(|| draws.millis(20, 2_000));
     // Whether it has come by then or not.
     later(world, time, move |world| {
         world.kill(id);

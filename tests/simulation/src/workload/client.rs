@@ -36,6 +36,9 @@ const MOVES: u64 = 8;
 /// How long a long value is at most.
 const LONG: u64 = 600;
 
+/// And a very long one: more than two pages of a disk.
+const VERY_LONG: u64 = 9_000;
+
 /// Etcd's limit on the operations of a transaction.
 const TXN_OPS_MAX: usize = 128;
 
@@ -75,10 +78,14 @@ impl<S: Surroundings> Client<S> {
         Client { world, number, recorder, seen: 1, fixed: None, at: None, made: 0 }
     }
 
-    /// A value that nobody else ever writes, a long one now and then.
+    /// A value that nobody else ever writes, a long one now and then, and seldom a very long one.
     pub fn value(&mut self) -> Bytes {
         self.made += 1;
-        let padding = if self.once_in(4) { self.world.random(LONG) as usize } else { 0 };
+        let padding = match self.world.random(32) {
+            0..8 => self.world.random(LONG) as usize,
+            8..10 => self.world.random(VERY_LONG) as usize,
+            _ => 0,
+        };
         format!("{}-{}{:.<padding$}", self.number, self.made, "").into()
     }
 
