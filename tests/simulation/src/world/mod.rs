@@ -30,6 +30,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use self::network::Links;
 use self::node::Node;
+use self::sightings::Logs;
 use crate::profile::Profile;
 use crate::runtime::{SimRuntime, scheduler};
 use crate::workload::door::{Door, Surroundings};
@@ -68,6 +69,7 @@ struct State {
     faults: BTreeMap<&'static str, u64>,
     /// What was seen of members.
     sightings: Vec<Sighting>,
+    logs: Logs,
 }
 
 /// What is left of a world.
@@ -100,6 +102,7 @@ impl World {
             wrong: Vec::new(),
             faults: BTreeMap::new(),
             sightings: Vec::new(),
+            logs: Logs::default(),
         };
         let shared = Shared { profile, state: Mutex::new(state), is_over: AtomicBool::new(false) };
         World { shared: Arc::new(shared) }

@@ -24,7 +24,7 @@ use crate::profile::Profile;
 use crate::runtime::{GroupId, SimRuntime, scheduler};
 use crate::workload::door::{Door, Surroundings};
 
-const CLUSTER: ClusterId = ClusterId(0x51);
+pub(super) const CLUSTER: ClusterId = ClusterId(0x51);
 const POOL_BYTES: usize = 1 << 20;
 
 /// One in so many losses of power leaves the store as it was.
@@ -130,7 +130,7 @@ impl World {
         };
         let slow = self.state().nodes.get(&id).map(|node| node.slow.clone()).unwrap_or_default();
         for worker in workers.all {
-            drop(SimRuntime::spawn(run_worker(self.clone(), worker, slow.clone())));
+            drop(SimRuntime::spawn(run_worker(self.clone(), id, worker, slow.clone())));
         }
         let reader = member.reader().clone();
         let hub = Hub::new(reader.store().clone(), self.profile().hub.clone());
@@ -173,6 +173,7 @@ impl World {
 
     /// Ends the run of a member as SIGKILL does: what was written stays.
     pub fn kill(&self, id: MemberId) {
+        self.see_log(id);
         let mut state = self.state();
         let Some(node) = state.nodes.get_mut(&id) else { return };
         // What goes with the tasks of the run must not touch what is left on the disk.
@@ -247,7 +248,7 @@ impl World {
 }
 
 /// Steps a worker whenever it wants to, with the time a disk takes between two steps.
-async fn run_worker(world: World, mut worker: Worker, slow: Arc<AtomicU64>) {
+async fn run_worker(world: World, id: MemberId, mut worker: Worker, slow: Arc<AtomicU64>) {
     let rung = Arc::new(Notify::new());
     let ring = rung.clone();
     worker.bell().on_ring(move || ring.notify_one());
@@ -259,6 +260,7 @@ async fn run_worker(world: World, mut worker: Worker, slow: Arc<AtomicU64>) {
         }
         worker.bell().take();
         let step = worker.step();
+        world.after_step(id);
         match step {
             Step::Again => {
                 let time = least + world.random((most - least).max(1));
