@@ -14,7 +14,7 @@ use super::words::{delete, get, put};
 pub const PREFIX: &str = "lease/";
 
 /// The times that are asked for, in seconds.
-const TTLS: [i64; 4] = [2, 3, 5, 9];
+const TTLS: [i64; 6] = [1, 2, 2, 3, 5, 9];
 
 /// The time of a lease that lives longer than what goes wrong, in seconds.
 const LONG_TTL: i64 = 60;
@@ -79,7 +79,7 @@ async fn live<S: Surroundings>(client: &mut Client<S>, id: LeaseId, ttl: i64, ma
     let fate = match client.world.random(4) {
         0 => Fate::Expires,
         1 => Fate::Revoked,
-        _ => Fate::Kept(1 + client.world.random(12)),
+        _ => Fate::Kept(1 + client.world.random(30)),
     };
     match fate {
         Fate::Expires => client.world.sleep(seconds(ttl)).await,

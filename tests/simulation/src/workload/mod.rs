@@ -70,7 +70,7 @@ impl Mix {
         Mix {
             kv: up_to(4).max(1),
             nested: up_to(2),
-            leases: up_to(3),
+            leases: up_to(5),
             watches: up_to(4),
             locks: up_to(3),
             kubernetes_writers: up_to(3),
