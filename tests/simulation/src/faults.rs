@@ -172,12 +172,10 @@ pub fn happen(world: &World, fault: Fault) {
     let kind = fault.kind.name();
     match fault.kind {
         Kind::Kill => restart_after(world, id, draws.millis(10, 5_000), kind, World::kill),
-        Kind::PowerLoss => {
-            restart_after(world, id, draws.millis(10, 5_000), kind, World::cut_power)
-        }
+        Kind::PowerLoss => lose_power(world, id, (kind, 5_000), &mut draws),
         Kind::PowerLossEverywhere => {
             for id in world.members() {
-                restart_after(world, id, draws.millis(10, 1_000), kind, World::cut_power);
+                lose_power(world, id, (kind, 1_000), &mut draws);
             }
         }
         Kind::Pause => {
@@ -238,6 +236,28 @@ fn restart_after(
     world.note_fault(kind, format_args!("{id} for {time:?}"));
     end(world, id);
     later(world, time, move |world| world.start(id));
+}
+
+/// The power goes at once, or in the middle of what the disk is doing, which it leaves half done.
+fn lose_power(
+    world: &World,
+    id: MemberId,
+    (kind, millis_max): (&'static str, u64),
+    draws: &mut Draws,
+) {
+    let time = draws.millis(10, millis_max);
+    if !world.is_running(id) || draws.below(2) == 0 {
+        return restart_after(world, id, time, kind, World::cut_power);
+    }
+    let changes = draws.below(10);
+    world.note(format_args!("{id}: its disk makes {changes} more changes, then its power is gone"));
+    world.plan_on_disk(id, |disk| disk.halt_after(changes));
+    later(world, draws.millis(20, 500), move |world| {
+        world.note_fault(kind, format_args!("{id} for {time:?}"));
+        // Whether it has noticed or not.
+        world.cut_power(id);
+        later(world, time, move |world| world.start(id));
+    });
 }
 
 fn on_links(world: &World, kind: Kind, (id, other): (MemberId, MemberId), draws: &mut Draws) {

@@ -1,6 +1,6 @@
 //! One member's machine: its disk, its clock, and the run of the member on it, if there is one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use kvorum_consensus::{
     Clock, FatalError, InitialMember, Settings, Start, StartError, Step, Worker,
 };
-use kvorum_disk::FaultyDisk;
+use kvorum_disk::{Disk, FaultyDisk};
 use kvorum_judges::cluster::What;
 use kvorum_machine::{BackendKind, KeptStores};
 use kvorum_pool::BufferPool;
@@ -26,6 +26,9 @@ use crate::workload::door::{Door, Surroundings};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0x51);
 const POOL_BYTES: usize = 1 << 20;
+
+/// A disk of less was made so by a fault.
+const ROOM: u64 = 1 << 40;
 
 /// One in so many losses of power leaves the store as it was.
 const STORES_KEPT: u64 = 3;
@@ -178,7 +181,8 @@ impl World {
         let Some(node) = state.nodes.get_mut(&id) else { return };
         // What goes with the tasks of the run must not touch what is left on the disk.
         node.disk = node.disk.fork();
-        node.may_fail = false;
+        // What goes with the fork is what was planned; a disk that is full stays full.
+        node.may_fail = node.disk.total_bytes(Path::new("/data")).is_ok_and(|bytes| bytes < ROOM);
         node.is_up = false;
         let (group, member, door) = (node.group, node.member.take(), node.door.take());
         node.closed.send_replace(true);
