@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use kvorum_disk::FaultyDisk;
+use kvorum_disk::{Disk, FaultyDisk};
 use kvorum_judges::cluster::{Sighting, What};
 use kvorum_judges::history::Moment;
 use kvorum_mvcc::Read;
@@ -31,6 +31,12 @@ pub(super) struct Logs {
     durable: BTreeMap<MemberId, u64>,
     /// Who votes, by what each member knows.
     voters: BTreeMap<MemberId, Vec<BTreeSet<MemberId>>>,
+}
+
+/// The index of the newest checkpoint on a member's disk.
+fn newest_checkpoint(disk: &FaultyDisk) -> Option<u64> {
+    let names = disk.list(Path::new("/data/member/checkpoint")).ok()?;
+    names.iter().filter_map(|name| name.strip_suffix(".ckpt")?.parse().ok()).max()
 }
 
 impl World {
@@ -85,10 +91,13 @@ impl World {
             return;
         };
         disk.power_loss_taking_all();
+        let checkpoint = newest_checkpoint(&disk);
         let dir = Path::new("/data/member/wal");
         let opened = kvorum_wal::open(Arc::new(disk), dir, CLUSTER, id, self.profile().wal.clone());
-        match opened.map(|wal| wal.recovered.last.max(wal.recovered.purged)) {
-            Ok(last) if last.map(|last| last.index) >= Some(durable) => {}
+        let last = opened.map(|wal| wal.recovered.last.max(wal.recovered.purged));
+        // After a snapshot the log is given up before it says so; the checkpoint stands for it.
+        match last.map(|last| last.map(|last| last.index).max(checkpoint)) {
+            Ok(last) if last >= Some(durable) => {}
             Ok(last) => self.note_wrong(format_args!(
                 "{id} calls its log durable: up to {durable}, of which {last:?} would be left"
             )),
