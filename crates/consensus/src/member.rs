@@ -1,5 +1,6 @@
 //! One member, as the server sees it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -151,6 +152,21 @@ impl<R: Runtime, T: Transport> Member<R, T> {
             is_leader: leadership.leader == Some(id),
             is_learner,
         }
+    }
+
+    /// Up to which index everything is synced to this member's own disks, be it as entries or as a state that covers them.
+    pub fn durable_index(&self) -> Option<u64> {
+        let log = &self.shared.log;
+        log.durable_index().max(log.purged().map(|purged| purged.index))
+    }
+
+    /// Who votes, by the newest membership that this member knows of: one set, or two while one follows the other. In each
+    /// of them there has to be a majority.
+    pub fn voters(&self) -> Vec<BTreeSet<MemberId>> {
+        let server = self.shared.engine.server_metrics();
+        let server = server.borrow_watched();
+        let configs = server.membership_config.membership().get_joint_config();
+        configs.iter().map(|config| config.iter().copied().map(MemberId).collect()).collect()
     }
 
     /// Follows who leads.

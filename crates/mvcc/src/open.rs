@@ -1,9 +1,11 @@
 //! Opening a store from its backend.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kvorum_types::KeyRange;
 
 use crate::backend::{Backend, BlockKey};
 use crate::block::{Block, BlockInfo};
@@ -179,8 +181,11 @@ fn start(
     let history = loader.history.unwrap_or_else(|| History::starting_at(next));
     let (mut revision, compact_revision) = (loaded.meta.revision, loaded.meta.compact_revision);
     if kvorum_types::mutants::is_on("etcd-17780") {
-        let newest = blocks.blocks().iter().map(|info| info.last_main).max();
-        revision = newest.unwrap_or(FIRST_REVISION).max(compact_revision);
+        revision = FIRST_REVISION;
+        loader.tree.visit(&KeyRange::all(), |_, head| {
+            revision = if head.is_tombstone() { revision } else { revision.max(head.main) };
+            ControlFlow::Continue(())
+        });
     }
     let state = State {
         source: Arc::new(Source::new(backend, &options)),

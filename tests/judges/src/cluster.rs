@@ -2,7 +2,8 @@
 //!
 //! - Members that hold the same revisions, compacted alike, have the same hash.
 //! - The same entries applied give the same revision, at every member and after every restart.
-//! - An entry is applied nowhere before it is durable at a quorum of voters.
+//! - An entry is applied nowhere before it is durable at a quorum of voters. Who votes may change meanwhile, so it may be
+//!   a quorum by what any member knows now, or knew before that.
 //! - A member's revision does not go back while it runs; nor below what it had made durable when it restarts, which is
 //!   judged by what it applies.
 //! - A restart works; a running member does not stop by itself.
@@ -56,8 +57,8 @@ pub enum What {
         /// The index.
         index: u64,
     },
-    /// Who votes, from now on. (Seen at any member; the newest counts.)
-    Voters(BTreeSet<u64>),
+    /// Who votes, as far as the member knows: in each of these sets there has to be a majority.
+    Voters(Vec<BTreeSet<u64>>),
     /// It was started: its state may be older than it was before.
     Started,
     /// It could not be started.
@@ -145,26 +146,33 @@ fn equal<K: Ord>(
     None
 }
 
+/// What a member knows of who votes, and what it knew before.
+type Known<'a> = (&'a [BTreeSet<u64>], Option<&'a [BTreeSet<u64>]>);
+
 fn applied_is_durable(sightings: &[Sighting]) -> Option<Fault<Rule>> {
     let mut durable: BTreeMap<u64, &Sighting> = BTreeMap::new();
-    let mut voters: Option<&BTreeSet<u64>> = None;
+    let mut known: BTreeMap<u64, Known<'_>> = BTreeMap::new();
     let mut applied_max = 0;
     for sighting in sightings {
         match &sighting.what {
             What::Durable { .. } => drop(durable.insert(sighting.member, sighting)),
-            What::Voters(all) => voters = Some(all),
+            What::Voters(configs) => {
+                let before = known.get(&sighting.member).map(|(now, _)| *now);
+                known.insert(sighting.member, (configs, before));
+            }
             What::Applied { index, .. } if *index > applied_max => {
                 applied_max = *index;
-                let Some(voters) = voters else { continue };
                 let has =
-                    |voter: &&u64| durable.get(*voter).is_some_and(|seen| reaches(seen, *index));
-                let count = voters.iter().filter(has).count();
-                if 2 * count <= voters.len() {
-                    let what = format!(
-                        "{index} is applied, durable at {count} of {} voters",
-                        voters.len()
-                    );
-                    let seen = voters.iter().filter_map(|voter| durable.get(voter).copied());
+                    |voter: &u64| durable.get(voter).is_some_and(|seen| reaches(seen, *index));
+                let has_majority = |voters: &BTreeSet<u64>| {
+                    2 * voters.iter().filter(|voter| has(voter)).count() > voters.len()
+                };
+                let views = known.values().flat_map(|(now, before)| [Some(*now), *before]);
+                let mut views = views.flatten().filter(|configs| !configs.is_empty()).peekable();
+                if views.peek().is_some() && !views.any(|all| all.iter().all(has_majority)) {
+                    let count = durable.keys().filter(|member| has(member)).count();
+                    let what = format!("{index} is applied, and durable at {count} members");
+                    let seen = durable.values().copied();
                     return Some(fault(Rule::AppliedIsDurable, what, seen.chain([sighting])));
                 }
             }

@@ -15,7 +15,16 @@ fn rules(all: Vec<(u64, What)>) -> Vec<Rule> {
 }
 
 fn voters() -> (u64, What) {
-    (1, What::Voters(BTreeSet::from([1, 2, 3])))
+    (1, What::Voters(vec![BTreeSet::from([1, 2, 3])]))
+}
+
+/// While member 3 makes room for member 4.
+fn joint() -> (u64, What) {
+    (1, What::Voters(vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 4])]))
+}
+
+fn next() -> (u64, What) {
+    (1, What::Voters(vec![BTreeSet::from([1, 2, 4])]))
 }
 
 fn durable(member: u64, index: u64) -> (u64, What) {
@@ -54,6 +63,23 @@ fn each_way_to_break_is_refused() {
     let stopped = |is_excused| vec![(1, What::Stopped { why: "why".into(), is_excused })];
     assert_eq!(rules(stopped(false)), [Rule::KeepsRunning]);
     assert_eq!(rules(stopped(true)), []);
+}
+
+#[test]
+fn a_quorum_is_one_of_those_who_vote_then() {
+    let all = |change: (u64, What), second| {
+        vec![voters(), change, durable(1, 5), durable(second, 5), applied(1, 5, 4)]
+    };
+    // Of those who are to vote, or of those who voted until now.
+    assert_eq!(rules(all(joint(), 2)), []);
+    assert_eq!(rules(all(joint(), 3)), []);
+    assert_eq!(rules(all(next(), 4)), []);
+    // Of neither.
+    assert_eq!(rules(all(joint(), 4)), [Rule::AppliedIsDurable]);
+    let late = vec![joint(), next(), next(), durable(1, 5), durable(3, 5), applied(1, 5, 4)];
+    assert_eq!(rules(late), [Rule::AppliedIsDurable]);
+    // Nobody votes before the cluster has begun.
+    assert_eq!(rules(vec![(1, What::Voters(Vec::new())), applied(1, 5, 4)]), []);
 }
 
 #[test]

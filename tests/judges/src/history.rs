@@ -74,6 +74,11 @@ pub enum Input {
         /// Its name.
         id: i64,
     },
+    /// How long a lease has left.
+    TimeToLive {
+        /// Its name.
+        id: i64,
+    },
     /// To end a lease.
     Revoke {
         /// Its name.
@@ -124,6 +129,11 @@ pub enum Output {
         /// In seconds.
         ttl: i64,
     },
+    /// A lease has so long left; -1: there is none.
+    Left {
+        /// In seconds.
+        ttl: i64,
+    },
     /// A lease is gone: the header's revision.
     Revoked {
         /// The current revision, after its keys are gone.
@@ -147,6 +157,7 @@ impl Output {
             Output::Compacted { revision } | Output::Revoked { revision } => Some(*revision),
             Output::Granted { .. }
             | Output::Kept { .. }
+            | Output::Left { .. }
             | Output::Rejected(_)
             | Output::Unknown => None,
         }
@@ -165,6 +176,7 @@ impl Output {
             Output::Compacted { revision } | Output::Revoked { revision } => *revision = 0,
             Output::Granted { .. }
             | Output::Kept { .. }
+            | Output::Left { .. }
             | Output::Rejected(_)
             | Output::Unknown => {}
         }

@@ -8,6 +8,8 @@
 //! - *Not risen*: what was over is not kept alive, and takes no keys, when that is asked later.
 //! - *Not late*: once there are no faults any more, a lease that nobody keeps alive is over after its time, in that of the
 //!   slowest clock, and what the rules add.
+//! - *Not prolonged*: what a lease has left does not rise again, but for what the rules let a new leader not know, unless
+//!   somebody kept it alive.
 //! - *Granted*: keys hang on leases that somebody asked for.
 //!
 //! That all keys of a lease go in one revision is part of what [`crate::linear`] judges.
@@ -32,6 +34,8 @@ pub enum Rule {
     NotRisen,
     /// Every lease ends in the end.
     NotLate,
+    /// What is left of a lease does not rise by itself.
+    NotProlonged,
     /// Nothing hangs on a lease that nobody asked for.
     Granted,
 }
@@ -47,6 +51,8 @@ pub struct Rules {
     pub calm_since: Option<u64>,
     /// How long after its time a lease may last, in nanoseconds: what a new leader adds, and the way to everybody.
     pub late_max: u64,
+    /// How much more a lease may have left than it had, in seconds, as nobody noted all that had passed; None: any time.
+    pub rise_max: Option<i64>,
 }
 
 /// What is known of a lease.
@@ -55,6 +61,8 @@ struct Story<'a> {
     grants: Vec<&'a Op>,
     /// Keep-alives, and puts that name it.
     uses: Vec<&'a Op>,
+    /// Questions for what it has left.
+    looks: Vec<&'a Op>,
     /// Requests for its end.
     revokes: Vec<&'a Op>,
     /// That it was over.
@@ -89,6 +97,7 @@ pub fn check(history: &History, order: &Order, rules: &Rules) -> Vec<Fault<Rule>
         faults.extend(story.not_granted(*id));
         faults.extend(story.early(*id, rules));
         faults.extend(story.risen(*id));
+        faults.extend(story.prolonged(*id, rules));
         faults.extend(story.late(*id, (history, &order.store), rules));
     }
     faults
@@ -100,6 +109,7 @@ fn stories<'a>(history: &'a History, order: &Order) -> BTreeMap<i64, Story<'a>> 
         match &op.input {
             Input::Grant { id, .. } => stories.entry(*id).or_default().grants.push(op),
             Input::KeepAlive { id } => stories.entry(*id).or_default().used(op),
+            Input::TimeToLive { id } => stories.entry(*id).or_default().looked(op),
             Input::Revoke { id } => stories.entry(*id).or_default().revokes.push(op),
             Input::Put(PutRequest { lease, .. }) if *lease != 0 => {
                 stories.entry(*lease).or_default().used(op);
@@ -178,6 +188,13 @@ impl<'a> Story<'a> {
         }
     }
 
+    fn looked(&mut self, op: &'a Op) {
+        self.looks.push(op);
+        if let (Some(by), Output::Left { ttl: ..0 }) = (op.end, &op.output) {
+            self.over.push(Over { by, asked: Some(op.call), told: Some(op), revision: None });
+        }
+    }
+
     /// The grant that was answered, and with how many seconds.
     fn grant(&self) -> Option<(&'a Op, u64)> {
         self.grants.iter().find_map(|op| Some((*op, promised(op)?)))
@@ -231,11 +248,39 @@ impl<'a> Story<'a> {
         });
         let over = over.into_iter().chain(revoked).min_by_key(|over| over.by)?;
         let is_alive = |op: &&&Op| {
-            op.call > over.by && (promised(op).is_some() || matches!(op.output, Output::Put(_)))
+            let is_there = matches!(op.output, Output::Put(_) | Output::Left { ttl: 0.. });
+            op.call > over.by && (promised(op).is_some() || is_there)
         };
-        let used = self.uses.iter().find(is_alive)?;
+        let used = self.uses.iter().chain(&self.looks).find(is_alive)?;
         let what = format!("lease {id:x} was over, and lives");
         Some(Fault::new(Rule::NotRisen, what).between([over.text(), used.to_string()]))
+    }
+
+    fn prolonged(&self, id: i64, rules: &Rules) -> Option<Fault<Rule>> {
+        let rise_max = rules.rise_max?;
+        let left = |op: &&'a Op| match op.output {
+            Output::Left { ttl } if ttl >= 0 => Some((*op, ttl)),
+            _ => None,
+        };
+        for (op, ttl) in self.looks.iter().filter_map(left) {
+            let is_risen = |(later, more): &(&Op, i64)| {
+                Some(later.call) > op.end && *more > ttl + rise_max && !self.is_kept(op, later)
+            };
+            if let Some((later, more)) = self.looks.iter().filter_map(left).find(is_risen) {
+                let what = format!("lease {id:x} had {ttl} s left, and then {more} s");
+                return Some(Fault::new(Rule::NotProlonged, what).between([op, later]));
+            }
+        }
+        None
+    }
+
+    /// Whether somebody may have kept it alive between two questions.
+    fn is_kept(&self, first: &Op, last: &Op) -> bool {
+        let may_be = |op: &&Op| {
+            let is_before = op.end.is_some_and(|end| end < first.call);
+            matches!(op.input, Input::KeepAlive { .. }) && !is_before && Some(op.call) < last.end
+        };
+        self.uses.iter().any(may_be)
     }
 
     fn late(

@@ -3,8 +3,13 @@ use crate::history::{Input, Moment, Op, Output, Refusal};
 use crate::linear::{self, Limits, Verdict};
 use crate::sample::{get, history, leased_put, op};
 
-const RULES: Rules =
-    Rules { fastest_permille: 1000, slowest_permille: 1000, calm_since: Some(0), late_max: SECOND };
+const RULES: Rules = Rules {
+    fastest_permille: 1000,
+    slowest_permille: 1000,
+    calm_since: Some(0),
+    late_max: SECOND,
+    rise_max: Some(1),
+};
 
 /// The request, in seconds instead of places.
 fn at((call, end): (u64, u64), mut op: Op) -> Op {
@@ -20,6 +25,10 @@ fn granted(times: (u64, u64)) -> Op {
 
 fn kept(times: (u64, u64), ttl: i64) -> Op {
     at(times, op(times, Input::KeepAlive { id: 7 }, Output::Kept { ttl }))
+}
+
+fn left(times: (u64, u64), ttl: i64) -> Op {
+    at(times, op(times, Input::TimeToLive { id: 7 }, Output::Left { ttl }))
 }
 
 fn attached(times: (u64, u64)) -> Op {
@@ -92,6 +101,32 @@ fn what_was_over_does_not_live() {
     assert_eq!(rules(kept_later), [Rule::NotRisen]);
     let after_revoke = vec![granted((1, 2)), attached((3, 4)), revoked((5, 6)), kept((7, 8), 5)];
     assert_eq!(rules(after_revoke), [Rule::NotRisen]);
+}
+
+#[test]
+fn what_is_left_of_a_lease_does_not_rise_by_itself() {
+    let falling = vec![granted((1, 2)), left((3, 4), 3), left((5, 6), 1), left((7, 8), -1)];
+    assert_eq!(rules(falling), []);
+    let risen = vec![granted((1, 2)), left((3, 4), 2), left((5, 6), 4)];
+    assert_eq!(rules(risen.clone()), [Rule::NotProlonged]);
+    assert_eq!(rules_with(risen, &Rules { rise_max: Some(2), ..RULES }), []);
+    let at_once = vec![granted((1, 2)), left((4, 6), 2), left((3, 5), 4)];
+    assert_eq!(rules(at_once), []);
+    let kept_alive = vec![granted((1, 2)), left((3, 4), 2), kept((5, 6), 5), left((7, 8), 4)];
+    assert_eq!(rules(kept_alive), []);
+    let mut lost = kept((3, 0), 5);
+    (lost.end, lost.output) = (None, Output::Unknown);
+    assert_eq!(rules(vec![granted((1, 2)), lost, left((4, 5), 2), left((6, 7), 4)]), []);
+}
+
+#[test]
+fn what_has_nothing_left_is_over() {
+    assert_eq!(rules(vec![granted((1, 2)), left((3, 4), -1)]), [Rule::NotEarly]);
+    let revoked_before =
+        |ttl| vec![granted((1, 2)), attached((3, 4)), revoked((5, 6)), left((7, 8), ttl)];
+    assert_eq!(rules(revoked_before(-1)), []);
+    let revived = revoked_before(2);
+    assert_eq!(rules(revived), [Rule::NotRisen]);
 }
 
 #[test]

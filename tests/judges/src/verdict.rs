@@ -1,5 +1,7 @@
 //! All judges of what clients were told, one after the other.
 
+use std::fmt;
+
 use crate::fault::Fault;
 use crate::history::History;
 use crate::{lease, linear, local, lock, watch};
@@ -13,11 +15,35 @@ pub struct Rules {
     pub lease: lease::Rules,
 }
 
+/// A rule that was broken, as whoever asks all judges hears of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// Who says so, and by which rule.
+    pub rule: String,
+    /// How it was broken, and what shows it.
+    pub what: String,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.rule, self.what)
+    }
+}
+
+impl Found {
+    /// What one judge found.
+    pub fn by<R: fmt::Debug>(judge: &str, fault: &Fault<R>) -> Found {
+        let rule = format!("{judge}: {:?}", fault.rule);
+        let between = fault.between.iter().map(|one| format!("\n    {one}"));
+        Found { rule, what: fault.what.clone() + &between.collect::<String>() }
+    }
+}
+
 /// What was judged, and what was found.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// What is wrong, each in words.
-    pub faults: Vec<String>,
+    /// What is wrong.
+    pub faults: Vec<Found>,
     /// No order was found, and none was ruled out; then the other judges had nothing to judge by.
     pub is_undecided: bool,
     /// The newest revision of the order that was found.
@@ -33,12 +59,12 @@ pub fn judge(history: &History, rules: &Rules) -> Verdict {
         linear::Verdict::Linearizable(order) => {
             verdict.revision = order.store.revision();
             verdict.steps = order.steps;
-            verdict.faults.extend(words("reads of one member", local::check(history, &order)));
-            verdict.faults.extend(words("watch", watch::check(history, &order.store)));
-            verdict.faults.extend(words("lease", lease::check(history, &order, &rules.lease)));
-            verdict.faults.extend(words("lock", lock::check(history, &order.store)));
+            verdict.faults.extend(found("reads of one member", local::check(history, &order)));
+            verdict.faults.extend(found("watch", watch::check(history, &order.store)));
+            verdict.faults.extend(found("lease", lease::check(history, &order, &rules.lease)));
+            verdict.faults.extend(found("lock", lock::check(history, &order.store)));
         }
-        linear::Verdict::Refused(fault) => verdict.faults.extend(words("order", vec![fault])),
+        linear::Verdict::Refused(fault) => verdict.faults.extend(found("order", vec![fault])),
         linear::Verdict::Undecided { steps, .. } => {
             verdict.is_undecided = true;
             verdict.steps = steps;
@@ -47,6 +73,6 @@ pub fn judge(history: &History, rules: &Rules) -> Verdict {
     verdict
 }
 
-fn words<R: std::fmt::Debug>(judge: &str, faults: Vec<Fault<R>>) -> Vec<String> {
-    faults.iter().map(|fault| format!("{judge}: {fault}")).collect()
+fn found<R: fmt::Debug>(judge: &str, faults: Vec<Fault<R>>) -> Vec<Found> {
+    faults.iter().map(|fault| Found::by(judge, fault)).collect()
 }

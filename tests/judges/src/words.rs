@@ -22,6 +22,7 @@ pub fn input(input: &Input) -> String {
         Input::Compact { revision } => format!("compact {revision}"),
         Input::Grant { id, ttl } => format!("grant lease {id:x} for {ttl} s"),
         Input::KeepAlive { id } => format!("keep lease {id:x} alive"),
+        Input::TimeToLive { id } => format!("what lease {id:x} has left"),
         Input::Revoke { id } => format!("revoke lease {id:x}"),
     }
 }
@@ -34,7 +35,7 @@ pub fn output(output: &Output) -> String {
         Output::Txn(response) => answered(response),
         Output::Range(response) => found(&response.kvs, response.count, response.more),
         Output::Compacted { .. } | Output::Revoked { .. } => String::new(),
-        Output::Granted { ttl } | Output::Kept { ttl } => format!("{ttl} s"),
+        Output::Granted { ttl } | Output::Kept { ttl } | Output::Left { ttl } => format!("{ttl} s"),
         Output::Rejected(refusal) => format!("rejected: {refusal:?}"),
         Output::Unknown => "unknown".to_owned(),
     };

@@ -39,6 +39,8 @@ pub enum Kind {
     SlowLink,
     /// An operation of a disk fails.
     DiskError,
+    /// A disk takes its time.
+    SlowDisk,
     /// A disk fills up, and is emptied again.
     FullDisk,
     /// A clock runs at another rate.
@@ -53,7 +55,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Kill,
         Kind::PowerLoss,
         Kind::PowerLossEverywhere,
@@ -64,6 +66,7 @@ impl Kind {
         Kind::Reset,
         Kind::SlowLink,
         Kind::DiskError,
+        Kind::SlowDisk,
         Kind::FullDisk,
         Kind::ClockRate,
         Kind::ClockLeap,
@@ -84,6 +87,7 @@ impl Kind {
             Kind::Reset => "reset",
             Kind::SlowLink => "slow link",
             Kind::DiskError => "disk error",
+            Kind::SlowDisk => "slow disk",
             Kind::FullDisk => "full disk",
             Kind::ClockRate => "clock rate",
             Kind::ClockLeap => "clock leap",
@@ -168,12 +172,10 @@ pub fn happen(world: &World, fault: Fault) {
     let kind = fault.kind.name();
     match fault.kind {
         Kind::Kill => restart_after(world, id, draws.millis(10, 5_000), kind, World::kill),
-        Kind::PowerLoss => {
-            restart_after(world, id, draws.millis(10, 5_000), kind, World::cut_power)
-        }
+        Kind::PowerLoss => lose_power(world, id, (kind, 5_000), &mut draws),
         Kind::PowerLossEverywhere => {
             for id in world.members() {
-                restart_after(world, id, draws.millis(10, 1_000), kind, World::cut_power);
+                lose_power(world, id, (kind, 1_000), &mut draws);
             }
         }
         Kind::Pause => {
@@ -190,6 +192,12 @@ pub fn happen(world: &World, fault: Fault) {
             world.break_between(id, other);
         }
         Kind::DiskError => disk_error(world, id, &mut draws),
+        Kind::SlowDisk => {
+            let (by, time) = (draws.millis(1, 1_000), draws.millis(100, 6_000));
+            world.note_fault(kind, format_args!("{id} by up to {by:?} for {time:?}"));
+            world.set_slow(id, by);
+            later(world, time, move |world| world.set_slow(id, Duration::ZERO));
+        }
         Kind::FullDisk => full_disk(world, id, &mut draws),
         Kind::ClockRate => {
             let (least, most) = world.profile().clock_rates;
@@ -230,6 +238,28 @@ fn restart_after(
     later(world, time, move |world| world.start(id));
 }
 
+/// The power goes at once, or in the middle of what the disk is doing, which it leaves half done.
+fn lose_power(
+    world: &World,
+    id: MemberId,
+    (kind, millis_max): (&'static str, u64),
+    draws: &mut Draws,
+) {
+    let time = draws.millis(10, millis_max);
+    if !world.is_running(id) || draws.below(2) == 0 {
+        return restart_after(world, id, time, kind, World::cut_power);
+    }
+    let changes = draws.below(10);
+    world.note(format_args!("{id}: its disk makes {changes} more changes, then its power is gone"));
+    world.plan_on_disk(id, |disk| disk.halt_after(changes));
+    later(world, draws.millis(20, 500), move |world| {
+        world.note_fault(kind, format_args!("{id} for {time:?}"));
+        // Whether it has noticed or not.
+        world.cut_power(id);
+        later(world, time, move |world| world.start(id));
+    });
+}
+
 fn on_links(world: &World, kind: Kind, (id, other): (MemberId, MemberId), draws: &mut Draws) {
     let time = draws.millis(100, 8_000);
     world.note_fault(kind.name(), format_args!("{id} {other} for {time:?}"));
@@ -257,16 +287,23 @@ fn on_links(world: &World, kind: Kind, (id, other): (MemberId, MemberId), draws:
 }
 
 fn disk_error(world: &World, id: MemberId, draws: &mut Draws) {
-    let kinds = [None, Some(OpKind::Write), Some(OpKind::Sync)];
-    let kind = kinds.get(draws.below(3) as usize).copied().flatten();
+    let kinds = [None, Some(OpKind::Write), Some(OpKind::Sync), Some(OpKind::Sync)];
+    let kind = kinds.get(draws.below(4) as usize).copied().flatten();
     let nth = 1 + draws.below(20);
     world.note_fault(Kind::DiskError.name(), format_args!("{id}: {kind:?} {nth}"));
     world.plan_on_disk(id, |disk| disk.fail_nth(kind, nth, io::ErrorKind::Other));
     let time = draws.millis(500, 5_000);
+    // What a sync that failed has left in memory only is gone for good when the power goes.
+    let power_goes = (draws.below(3) != 0).then(|| draws.millis(20, 2_000));
     // Whether it has come by then or not.
     later(world, time, move |world| {
         world.kill(id);
         later(world, Duration::from_millis(50), move |world| world.start(id));
+        let Some(after) = power_goes else { return };
+        later(world, Duration::from_millis(50) + after, move |world| {
+            let (kind, time) = (Kind::PowerLoss.name(), Duration::from_millis(100));
+            restart_after(world, id, time, kind, World::cut_power);
+        });
     });
 }
 

@@ -8,5 +8,6 @@ pub mod mutants;
 pub mod profile;
 pub mod run;
 pub mod runtime;
+pub mod shrink;
 pub mod workload;
 pub mod world;

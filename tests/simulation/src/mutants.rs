@@ -26,7 +26,7 @@ pub const ALL: [Mutant; 45] = [
     mutant("etcd-15220", "progress is told while watchers are still catching up"),
     mutant("etcd-15247", "a leader that stalled and was replaced ends leases"),
     mutant("etcd-17529", "a watcher that was blocked misses a revision"),
-    mutant("etcd-17780", "the revision is taken from what compactions left"),
+    mutant("etcd-17780", "the revision is taken from the keys that are left"),
     mutant("etcd-18089", "a deletion inside a transaction is lost when it is compacted at"),
     mutant("etcd-18667", "a transaction writes, then fails on a compacted read"),
     mutant("etcd-18799", "a transaction that fails half way leaves its first half"),

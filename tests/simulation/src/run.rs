@@ -1,18 +1,22 @@
 //! One run: a world made from a seed, faults for a while, the last phase, the judges.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::Either;
+use kvorum_judges::verdict::Found;
 use kvorum_types::MemberId;
 use parking_lot::Mutex;
 
 use crate::faults::{self, Fault};
-use crate::judging;
+use crate::judging::{self, noted};
 use crate::profile::Profile;
-use crate::runtime::{Scheduler, scheduler};
+use crate::runtime::{Scheduler, Stuck, scheduler, words_of};
+use crate::shrink::Cut;
 use crate::workload::door::Surroundings;
 use crate::workload::record::{History, Recorder};
 use crate::workload::{self, Mix};
@@ -41,7 +45,7 @@ pub struct Outcome {
     /// The search for an order of what clients saw was given up.
     pub is_undecided: bool,
     /// What went wrong that must not; nothing, if all is well.
-    pub wrong: Vec<String>,
+    pub wrong: Vec<Found>,
     /// The last events before it, for people.
     pub last_events: Vec<String>,
 }
@@ -62,8 +66,7 @@ impl fmt::Display for Outcome {
             return Ok(());
         }
         self.last_events.iter().try_for_each(|event| writeln!(f, "{event}"))?;
-        self.wrong.iter().try_for_each(|wrong| writeln!(f, "WRONG: {wrong}"))?;
-        write!(f, "again: cargo run --release --bin kvorum-sim -- --seeds 1 --seed {seed}")
+        self.wrong.iter().try_for_each(|wrong| writeln!(f, "WRONG: {wrong}"))
     }
 }
 
@@ -74,8 +77,12 @@ pub struct Plan {
     pub seed: u64,
     /// The world.
     pub profile: Profile,
-    /// What goes wrong in it.
+    /// What goes wrong in it, as it was drawn.
     pub faults: Vec<Fault>,
+    /// Its clients, as they were drawn.
+    pub mix: Mix,
+    /// How much of all that is run: everything, as it is drawn.
+    pub cut: Cut,
 }
 
 impl Plan {
@@ -87,10 +94,24 @@ impl Plan {
             let random = |bound: u64| scheduler::random() % bound;
             let profile = Profile::draw(random);
             let faults = faults::draw(&profile, random);
-            (profile, faults)
+            (profile, faults, Mix::draw(random))
         });
-        let (profile, faults) = drawn.expect("it waits for nothing");
-        Plan { seed, profile, faults }
+        let (profile, faults, mix) = drawn.expect("it waits for nothing");
+        let cut = Cut { faults: (0..faults.len()).collect(), time: profile.time, mix };
+        Plan { seed, profile, faults, mix, cut }
+    }
+
+    /// The faults that are run, and when each comes.
+    pub fn kept(&self) -> Vec<(Duration, Fault)> {
+        let mut at = Duration::ZERO;
+        let timed = self.faults.iter().map(|fault| {
+            at += fault.after;
+            (at, *fault)
+        });
+        let is_kept =
+            |place: usize, at: Duration| self.cut.faults.contains(&place) && at <= self.cut.time;
+        let kept = timed.enumerate().filter(|(place, (at, _))| is_kept(*place, *at));
+        kept.map(|(_, timed)| timed).collect()
     }
 
     /// Runs it, and has it judged.
@@ -99,26 +120,27 @@ impl Plan {
     }
 
     /// Runs it, and has what clients saw judged by `judge` as well.
-    pub fn run_judged(&self, judge: impl Fn(&History) -> Vec<String>) -> Outcome {
+    pub fn run_judged(&self, judge: impl Fn(&History) -> Vec<Found>) -> Outcome {
         let mut scheduler = Scheduler::new(self.seed);
         let (recorder, held) = (Recorder::default(), Mutex::new(None));
-        let finished = scheduler.run(self.live(&recorder, &held));
+        let running = AssertUnwindSafe(|| scheduler.run(self.live(&recorder, &held)));
+        let finished = catch_unwind(running);
         let (hash, turns) = (scheduler.hash().value(), scheduler.turn_count());
-        let time = Duration::from_nanos(scheduler.now());
-        let record = held.lock().take().map(|world: World| world.take_record());
-        drop(scheduler);
-        let mut record = record.unwrap_or_default();
-        let (calm_since, mut wrong) = match finished {
-            Ok(calm_since) => (Some(calm_since), record.wrong),
-            Err(stuck) => {
-                record.wrong.push(stuck.to_string());
-                (None, record.wrong)
-            }
-        };
+        let (time, panics) = (Duration::from_nanos(scheduler.now()), scheduler.panics());
+        let world: Option<World> = held.lock().take();
+        let record = world.as_ref().map(World::take_record).unwrap_or_default();
+        // Within the simulation: what goes may look at the time. That nothing is left to do is no matter.
+        let _ = scheduler.run(async { world.iter().for_each(World::take_apart) });
+        drop((scheduler, world));
+        let panics = panics.iter().map(|words| noted("panic", words));
+        let mut wrong: Vec<Found> = panics.collect();
+        wrong.extend(record.wrong.iter().map(|words| noted("run", words)));
+        let (calm_since, stuck) = ended(finished);
+        wrong.extend(stuck);
         let history = recorder.take();
-        let (faults, sightings) = (&self.faults, &record.sightings);
+        let faults: Vec<Fault> = self.kept().into_iter().map(|(_, fault)| fault).collect();
         let (found, is_undecided) =
-            judging::judge(&self.profile, faults, &history, sightings, calm_since);
+            judging::judge(&self.profile, &faults, &history, &record.sightings, calm_since);
         wrong.extend(found);
         wrong.extend(judge(&history));
         let heard = history.watched.iter().flat_map(|watched| &watched.heard);
@@ -144,11 +166,14 @@ impl Plan {
             world.start(id);
         }
         world.look_on();
-        let last = workload::start(&world, Mix::draw(&world), recorder);
-        for fault in &self.faults {
-            world.sleep(fault.after).await;
-            faults::happen(&world, *fault);
+        let last = workload::start(&world, self.cut.mix, recorder);
+        let mut passed = Duration::ZERO;
+        for (at, fault) in self.kept() {
+            world.sleep(at - passed).await;
+            passed = at;
+            faults::happen(&world, fault);
         }
+        world.sleep(self.cut.time.saturating_sub(passed)).await;
         world.end();
         repair(&world).await;
         let calm_since = world.now();
@@ -167,6 +192,17 @@ impl Plan {
             Either::Right(_) => world.note_wrong("the last phase does not end"),
         }
         calm_since
+    }
+}
+
+/// Since when all was calm, or what became of the run instead.
+fn ended(
+    finished: Result<Result<u64, Stuck>, Box<dyn Any + Send>>,
+) -> (Option<u64>, Option<Found>) {
+    match finished {
+        Ok(Ok(calm_since)) => (Some(calm_since), None),
+        Ok(Err(stuck)) => (None, Some(noted("run", &stuck.to_string()))),
+        Err(panic) => (None, Some(noted("panic", &words_of(&*panic)))),
     }
 }
 

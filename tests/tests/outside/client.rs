@@ -160,6 +160,7 @@ async fn send(endpoint: &Endpoint, input: &Input) -> Result<Output, Status> {
         }
         Input::Grant { id, ttl } => Output::Granted { ttl: endpoint.grant(id, ttl).await?.ttl },
         Input::KeepAlive { id } => Output::Kept { ttl: endpoint.keep_alive(id).await? },
+        Input::TimeToLive { id } => Output::Left { ttl: endpoint.time_to_live(id).await?.ttl },
         Input::Revoke { id } => {
             let header = endpoint.revoke(id).await?.header;
             Output::Revoked { revision: header.map_or(0, |header| header.revision) }

@@ -113,6 +113,7 @@ fn judge(name: &str, history: &History) {
             slowest_permille: 1000,
             calm_since: None,
             late_max: 0,
+            rise_max: None,
         },
     };
     let verdict = verdict::judge(history, &rules);

@@ -1,6 +1,6 @@
 //! What answers show of revisions: which key was last written when, and with what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kvorum_proto::api::etcdserverpb::response_op::Response;
@@ -41,6 +41,8 @@ fn txn_makes_revision(response: &TxnResponse) -> bool {
 pub enum Agreement {
     /// They showed it.
     Shown,
+    /// They showed a part of it. Who watches a part of the keys shows no more; but who watches all shows everything.
+    InPart,
     /// They showed nothing.
     Open,
     /// They showed something else.
@@ -122,15 +124,20 @@ impl Evidence {
         if changes.iter().any(|change| self.was_seen_around(&change.kv.key, revision)) {
             return None;
         }
-        let mut agreement = Agreement::Open;
+        let mut shown = BTreeSet::new();
         for ((_, key), value) in self.of(&self.hints, revision) {
             let value_of = |change: &Change| (!change.is_delete).then(|| change.kv.value.clone());
-            match change_of(key) {
-                Some(change) if value_of(change) == *value => agreement = Agreement::Shown,
-                _ => return Some(Agreement::Doubtful),
+            if change_of(key).is_none_or(|change| value_of(change) != *value) {
+                return Some(Agreement::Doubtful);
             }
+            shown.insert(key);
         }
-        Some(agreement)
+        let is_whole = changes.iter().all(|change| shown.contains(&change.kv.key));
+        match (shown.is_empty(), is_whole) {
+            (true, _) => Some(Agreement::Open),
+            (false, true) => Some(Agreement::Shown),
+            (false, false) => Some(Agreement::InPart),
+        }
     }
 
     /// Whether a key was seen later as it had been before a revision.

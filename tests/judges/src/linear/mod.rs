@@ -144,7 +144,7 @@ fn is_answered(op: &Op) -> bool {
 }
 
 fn is_of_keys(input: &Input) -> bool {
-    !matches!(input, Input::Grant { .. } | Input::KeepAlive { .. })
+    !matches!(input, Input::Grant { .. } | Input::KeepAlive { .. } | Input::TimeToLive { .. })
 }
 
 fn may_write(input: &Input) -> bool {

@@ -1,11 +1,15 @@
 use std::collections::BTreeSet;
 
-use kvorum_proto::api::etcdserverpb::{RangeRequest, TxnRequest};
+use kvorum_proto::api::etcdserverpb::{
+    DeleteRangeRequest, RangeRequest, TxnRequest, WatchCreateRequest, WatchResponse,
+};
+use kvorum_proto::api::mvccpb::Event;
+use kvorum_proto::api::mvccpb::event::EventType;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Limits, Rule, Verdict, check, concerns, partition};
-use crate::history::{History, Input, Moment, Op, Output, Refusal};
+use crate::history::{Heard, History, Input, Moment, Op, Output, Refusal, Watcher};
 use crate::model::{Effect, Outcome, Store};
 use crate::sample::{
     answered_get, bytes, delete, get, get_request, header, history, kv, leased_put, lost_put, op,
@@ -325,6 +329,32 @@ fn long_history(count: u64, clients: u64) -> History {
         ops.push(Op { client: 0, member: 1, call: place(call), end, input, output });
     }
     history(ops)
+}
+
+/// Both a deletion without an answer and the end of a lease may have made a revision; who watches everything saw the one.
+#[test]
+fn of_two_that_explain_what_was_watched_the_one_that_explains_no_more_is_taken() {
+    let mut kv = kv("a", "", (0, 4, 0));
+    kv.value.clear();
+    let event = Event { r#type: EventType::Delete.into(), kv: Some(kv), prev_kv: None };
+    let told = WatchResponse { header: header(4), events: vec![event], ..Default::default() };
+    let request =
+        WatchCreateRequest { key: bytes("\0"), range_end: bytes("\0"), ..Default::default() };
+    let heard = vec![Heard { at: Moment::at_place(7), response: told }];
+    let (call, (client, member, series)) = (Moment::at_place(1), (1, 1, 1));
+    let watchers = vec![Watcher { client, member, call, request, series, heard }];
+    let lost = DeleteRangeRequest { key: bytes("a"), ..DeleteRangeRequest::default() };
+    let ops = vec![
+        leased_put((2, 3), "a", 7, 2),
+        leased_put((4, 5), "b", 7, 3),
+        op((6, 0), Input::DeleteRange(lost), Output::Unknown),
+        put((8, 9), "c", "1", 5),
+    ];
+    let history = History { ops, watchers, ..History::default() };
+    match check(&history, &Limits::default()) {
+        Verdict::Linearizable(order) => assert!(order.store.at(b"b", 5).is_some(), "{order:?}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

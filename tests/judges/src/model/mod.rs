@@ -153,6 +153,7 @@ impl Store {
             // Which leases there are is another judge's business.
             Input::Grant { ttl, .. } => Output::Granted { ttl: *ttl },
             Input::KeepAlive { .. } => Output::Kept { ttl: 0 },
+            Input::TimeToLive { .. } => Output::Left { ttl: -1 },
         };
         let changes = tx.into_changes();
         let effect = self.commit(changes);

@@ -77,7 +77,7 @@ impl<T> Future for JoinHandle<T> {
 }
 
 /// What a panic said.
-fn words_of(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn words_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
@@ -127,7 +127,11 @@ impl AsyncRuntime for SimRuntime {
         let (told, outcome) = oneshot::channel();
         let task = async move {
             let done = AssertUnwindSafe(future).catch_unwind().await;
-            let done = done.map_err(|panic| JoinError::Panicked(words_of(&*panic)));
+            let done = done.map_err(|panic| {
+                let words = words_of(&*panic);
+                scheduler::note_panic(words.clone());
+                JoinError::Panicked(words)
+            });
             let _ = told.send(done);
         };
         scheduler::spawn(task.boxed());

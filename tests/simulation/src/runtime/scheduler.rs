@@ -118,6 +118,8 @@ struct World {
     last_task: u64,
     turn_count: u64,
     turns_max: u64,
+    /// What tasks said that panicked.
+    panics: Vec<String>,
 }
 
 thread_local! {
@@ -250,6 +252,7 @@ impl Scheduler {
             last_task: 0,
             turn_count: 0,
             turns_max: TURNS_MAX,
+            panics: Vec::new(),
         };
         Scheduler { world: Some(world) }
     }
@@ -303,6 +306,11 @@ impl Scheduler {
     /// How many turns tasks have had.
     pub fn turn_count(&mut self) -> u64 {
         self.act(|world| world.turn_count)
+    }
+
+    /// What tasks have said that panicked.
+    pub fn panics(&mut self) -> Vec<String> {
+        self.act(|world| world.panics.clone())
     }
 
     /// Gives it so many turns and no more.
@@ -468,6 +476,11 @@ pub fn end(group: GroupId) {
 /// Takes something that happened into the hash.
 pub fn note(bytes: &[u8]) {
     with(|world| world.hash.take(bytes));
+}
+
+/// Takes down what a task said that panicked.
+pub(super) fn note_panic(words: String) {
+    with(|world| world.panics.push(words));
 }
 
 /// The hash of everything that has happened.

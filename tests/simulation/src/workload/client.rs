@@ -36,6 +36,9 @@ const MOVES: u64 = 8;
 /// How long a long value is at most.
 const LONG: u64 = 600;
 
+/// And a very long one: more than two pages of a disk.
+const VERY_LONG: u64 = 9_000;
+
 /// Etcd's limit on the operations of a transaction.
 const TXN_OPS_MAX: usize = 128;
 
@@ -75,10 +78,14 @@ impl<S: Surroundings> Client<S> {
         Client { world, number, recorder, seen: 1, fixed: None, at: None, made: 0 }
     }
 
-    /// A value that nobody else ever writes, a long one now and then.
+    /// A value that nobody else ever writes, a long one now and then, and seldom a very long one.
     pub fn value(&mut self) -> Bytes {
         self.made += 1;
-        let padding = if self.once_in(4) { self.world.random(LONG) as usize } else { 0 };
+        let padding = match self.world.random(32) {
+            0..8 => self.world.random(LONG) as usize,
+            8..10 => self.world.random(VERY_LONG) as usize,
+            _ => 0,
+        };
         format!("{}-{}{:.<padding$}", self.number, self.made, "").into()
     }
 
@@ -249,6 +256,21 @@ impl<S: Surroundings> Client<S> {
                 Err(Failed::Unknown)
             }
         }
+    }
+
+    /// How many seconds a lease has left; -1 if there is none.
+    pub async fn time_to_live(&mut self, id: LeaseId) -> Answer<i64> {
+        let door = self.door().await.ok_or(Failed::Refused)?;
+        let asked = self.recorder.ask(self.world.now(), (self.number, door.id));
+        let found = self.within(&door, door.served.time_to_live(id)).await;
+        let Some(Ok(found)) = found else {
+            self.move_on();
+            return Err(Failed::Refused);
+        };
+        let ttl = found.unwrap_or(-1);
+        let (now, told) = (self.world.now(), Told::Left { ttl });
+        self.recorder.told(asked, now, Asked::TimeToLive { id: id.0 }, told);
+        Ok(ttl)
     }
 
     /// Reads keys.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 use kvorum_consensus::{LeaseError, Member, ProposeError, ReadBarrierError, Runtime, Transport};
 use kvorum_machine::{MachineReader, Reply};
 use kvorum_proto::entry::CommandKind;
@@ -72,6 +72,9 @@ pub trait Served: Send + Sync {
 
     /// Keeps a lease alive; how many seconds it has then, 0 if there is none.
     fn keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<i64, LeaseError>>;
+
+    /// How many seconds a lease has left; none if there is no such lease.
+    fn time_to_live(&self, id: LeaseId) -> BoxFuture<'_, Result<Option<i64>, LeaseError>>;
 }
 
 impl<R: Runtime, T: Transport> Served for Member<R, T> {
@@ -89,5 +92,10 @@ impl<R: Runtime, T: Transport> Served for Member<R, T> {
 
     fn keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<i64, LeaseError>> {
         Member::keep_alive(self, id).boxed()
+    }
+
+    fn time_to_live(&self, id: LeaseId) -> BoxFuture<'_, Result<Option<i64>, LeaseError>> {
+        let found = Member::time_to_live(self, id);
+        found.map_ok(|found| found.map(|lease| lease.ttl)).boxed()
     }
 }

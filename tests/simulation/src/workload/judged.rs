@@ -51,6 +51,7 @@ fn input(asked: &Asked) -> Input {
         Asked::Compact(revision) => Input::Compact { revision: *revision },
         Asked::Grant { id, ttl } => Input::Grant { id: *id, ttl: *ttl },
         Asked::KeepAlive { id } => Input::KeepAlive { id: *id },
+        Asked::TimeToLive { id } => Input::TimeToLive { id: *id },
         Asked::Revoke { id } => Input::Revoke { id: *id },
     }
 }
@@ -65,6 +66,7 @@ fn output(told: &Told) -> Output {
         Told::Compacted(_) => Output::Compacted { revision },
         Told::Granted { ttl } => Output::Granted { ttl: *ttl },
         Told::Kept { ttl } => Output::Kept { ttl: *ttl },
+        Told::Left { ttl } => Output::Left { ttl: *ttl },
         Told::Revoked(_) => Output::Revoked { revision },
         Told::Rejected(error) => Output::Rejected(refusal(*error)),
         Told::Unknown => Output::Unknown,

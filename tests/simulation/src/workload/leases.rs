@@ -14,7 +14,10 @@ use super::words::{delete, get, put};
 pub const PREFIX: &str = "lease/";
 
 /// The times that are asked for, in seconds.
-const TTLS: [i64; 4] = [2, 3, 5, 9];
+const TTLS: [i64; 6] = [1, 2, 2, 3, 5, 9];
+
+/// The time of a lease that lives longer than what goes wrong, in seconds.
+const LONG_TTL: i64 = 60;
 
 /// How long a client rests between two leases at most.
 const REST: Duration = Duration::from_millis(1_500);
@@ -30,12 +33,27 @@ enum Fate {
 
 /// Has leases until the end.
 pub async fn run<S: Surroundings>(mut client: Client<S>) {
+    if client.number.is_multiple_of(3) {
+        return look_on(client).await;
+    }
     let mut made = 0;
     while !client.world.is_over() {
         let ttl = *client.one_of(&TTLS);
         if let Ok((id, ttl)) = client.grant(ttl).await {
             made += 1;
             live(&mut client, id, ttl, made).await;
+        }
+        client.rest(REST).await;
+    }
+}
+
+/// Has a long lease that it does not keep alive, and looks what is left of it, whoever leads.
+async fn look_on<S: Surroundings>(mut client: Client<S>) {
+    let mut lease = None;
+    while !client.world.is_over() {
+        match lease {
+            None => lease = client.grant(LONG_TTL).await.ok().map(|(id, _)| id),
+            Some(id) => drop(client.time_to_live(id).await),
         }
         client.rest(REST).await;
     }
@@ -61,7 +79,7 @@ async fn live<S: Surroundings>(client: &mut Client<S>, id: LeaseId, ttl: i64, ma
     let fate = match client.world.random(4) {
         0 => Fate::Expires,
         1 => Fate::Revoked,
-        _ => Fate::Kept(1 + client.world.random(12)),
+        _ => Fate::Kept(1 + client.world.random(30)),
     };
     match fate {
         Fate::Expires => client.world.sleep(seconds(ttl)).await,

@@ -61,21 +61,34 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// Draws how many there are. Every kind is left out now and then, so that others have the members for themselves; some
-    /// always write, as without writes there is nothing to see.
-    pub fn draw(world: &impl Surroundings) -> Mix {
-        let up_to = |most: u64| {
-            if world.random(4) == 0 { 0 } else { 1 + world.random(most) }
+    /// Draws how many there are; `random` gives a number below its argument. Every kind is left out now and then, so that
+    /// others have the members for themselves; some always write, as without writes there is nothing to see.
+    pub fn draw(mut random: impl FnMut(u64) -> u64) -> Mix {
+        let mut up_to = |most: u64| {
+            if random(4) == 0 { 0 } else { 1 + random(most) }
         };
         Mix {
             kv: up_to(4).max(1),
             nested: up_to(2),
-            leases: up_to(3),
+            leases: up_to(5),
             watches: up_to(4),
             locks: up_to(3),
             kubernetes_writers: up_to(3),
             kubernetes_watchers: up_to(2),
         }
+    }
+
+    /// The numbers, in the order of the fields.
+    pub fn counts(self) -> [u64; 7] {
+        let Mix { kv, nested, leases, watches, locks, kubernetes_writers, kubernetes_watchers } =
+            self;
+        [kv, nested, leases, watches, locks, kubernetes_writers, kubernetes_watchers]
+    }
+
+    /// The other way round.
+    pub fn of_counts(counts: [u64; 7]) -> Mix {
+        let [kv, nested, leases, watches, locks, kubernetes_writers, kubernetes_watchers] = counts;
+        Mix { kv, nested, leases, watches, locks, kubernetes_writers, kubernetes_watchers }
     }
 }
 

@@ -38,6 +38,11 @@ pub enum Asked {
         /// Its name.
         id: i64,
     },
+    /// How long a lease has left.
+    TimeToLive {
+        /// Its name.
+        id: i64,
+    },
     /// To end a lease.
     Revoke {
         /// Its name.
@@ -68,6 +73,11 @@ pub enum Told {
         /// In seconds.
         ttl: i64,
     },
+    /// A lease has so many seconds left; -1: there is none.
+    Left {
+        /// In seconds.
+        ttl: i64,
+    },
     /// A lease is gone.
     Revoked(LeaseRevokeResponse),
     /// It was carried out and changed nothing, for this reason.
@@ -86,9 +96,11 @@ impl Told {
             Told::Range(response) => &response.header,
             Told::Compacted(response) => &response.header,
             Told::Revoked(response) => &response.header,
-            Told::Granted { .. } | Told::Kept { .. } | Told::Rejected(_) | Told::Unknown => {
-                return None;
-            }
+            Told::Granted { .. }
+            | Told::Kept { .. }
+            | Told::Left { .. }
+            | Told::Rejected(_)
+            | Told::Unknown => return None,
         };
         header.as_ref().map(|header| header.revision)
     }

@@ -30,6 +30,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use self::network::Links;
 use self::node::Node;
+use self::sightings::Logs;
 use crate::profile::Profile;
 use crate::runtime::{SimRuntime, scheduler};
 use crate::workload::door::{Door, Surroundings};
@@ -68,6 +69,7 @@ struct State {
     faults: BTreeMap<&'static str, u64>,
     /// What was seen of members.
     sightings: Vec<Sighting>,
+    logs: Logs,
 }
 
 /// What is left of a world.
@@ -100,6 +102,7 @@ impl World {
             wrong: Vec::new(),
             faults: BTreeMap::new(),
             sightings: Vec::new(),
+            logs: Logs::default(),
         };
         let shared = Shared { profile, state: Mutex::new(state), is_over: AtomicBool::new(false) };
         World { shared: Arc::new(shared) }
@@ -147,6 +150,12 @@ impl World {
             faults: mem::take(&mut state.faults),
             sightings: mem::take(&mut state.sightings),
         }
+    }
+
+    /// Lets go of all members: they hold the world, and it holds them.
+    pub fn take_apart(&self) {
+        let nodes = mem::take(&mut self.state().nodes);
+        drop(nodes);
     }
 
     /// Tells clients to come to an end.

@@ -1,6 +1,6 @@
 //! One member's machine: its disk, its clock, and the run of the member on it, if there is one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use kvorum_consensus::{
     Clock, FatalError, InitialMember, Settings, Start, StartError, Step, Worker,
 };
-use kvorum_disk::FaultyDisk;
+use kvorum_disk::{Disk, FaultyDisk};
 use kvorum_judges::cluster::What;
 use kvorum_machine::{BackendKind, KeptStores};
 use kvorum_pool::BufferPool;
@@ -24,8 +24,14 @@ use crate::profile::Profile;
 use crate::runtime::{GroupId, SimRuntime, scheduler};
 use crate::workload::door::{Door, Surroundings};
 
-const CLUSTER: ClusterId = ClusterId(0x51);
+pub(super) const CLUSTER: ClusterId = ClusterId(0x51);
 const POOL_BYTES: usize = 1 << 20;
+
+/// A disk of less was made so by a fault.
+const ROOM: u64 = 1 << 40;
+
+/// One in so many losses of power leaves the store as it was.
+const STORES_KEPT: u64 = 3;
 
 /// A machine.
 pub(super) struct Node {
@@ -45,6 +51,8 @@ pub(super) struct Node {
     /// How far the clock was put ahead, in nanoseconds.
     leapt: Arc<AtomicU64>,
     rate: u64,
+    /// How much longer each step of a worker may wait for the disk, in nanoseconds.
+    slow: Arc<AtomicU64>,
 }
 
 impl Node {
@@ -61,6 +69,7 @@ impl Node {
             may_fail: false,
             leapt: Arc::default(),
             rate: 1000,
+            slow: Arc::default(),
         }
     }
 
@@ -122,8 +131,9 @@ impl World {
             Ok(started) => started,
             Err(error) => return self.not_started(id, &error),
         };
+        let slow = self.state().nodes.get(&id).map(|node| node.slow.clone()).unwrap_or_default();
         for worker in workers.all {
-            drop(SimRuntime::spawn(run_worker(self.clone(), worker)));
+            drop(SimRuntime::spawn(run_worker(self.clone(), id, worker, slow.clone())));
         }
         let reader = member.reader().clone();
         let hub = Hub::new(reader.store().clone(), self.profile().hub.clone());
@@ -166,11 +176,13 @@ impl World {
 
     /// Ends the run of a member as SIGKILL does: what was written stays.
     pub fn kill(&self, id: MemberId) {
+        self.see_log(id);
         let mut state = self.state();
         let Some(node) = state.nodes.get_mut(&id) else { return };
         // What goes with the tasks of the run must not touch what is left on the disk.
         node.disk = node.disk.fork();
-        node.may_fail = false;
+        // What goes with the fork is what was planned; a disk that is full stays full.
+        node.may_fail = node.disk.total_bytes(Path::new("/data")).is_ok_and(|bytes| bytes < ROOM);
         node.is_up = false;
         let (group, member, door) = (node.group, node.member.take(), node.door.take());
         node.closed.send_replace(true);
@@ -179,14 +191,17 @@ impl World {
         drop((member, door));
     }
 
-    /// Ends the run of a member as a loss of power does: what was not synced is lost, torn or kept.
+    /// Ends the run of a member as a loss of power does: what was not synced is lost, torn or kept. The store may have been
+    /// written to its disk completely, or not at all.
     pub fn cut_power(&self, id: MemberId) {
         self.kill(id);
         let seed = self.random(u64::MAX);
         let mut state = self.state();
         let Some(node) = state.nodes.get_mut(&id) else { return };
         node.disk.power_loss(seed);
-        node.stores = KeptStores::default();
+        if !seed.is_multiple_of(STORES_KEPT) {
+            node.stores = KeptStores::default();
+        }
     }
 
     /// Whether a member runs, or is about to.
@@ -221,6 +236,13 @@ impl World {
         scheduler::set_rate(node.group, rate);
     }
 
+    /// Each step of a worker waits for the disk for up to so long, from now on.
+    pub fn set_slow(&self, id: MemberId, time: Duration) {
+        if let Some(node) = self.state().nodes.get(&id) {
+            node.slow.store(super::nanos(time), Ordering::Relaxed);
+        }
+    }
+
     /// The clock of a machine is put ahead, as after it was suspended.
     pub fn leap(&self, id: MemberId, by: Duration) {
         if let Some(node) = self.state().nodes.get(&id) {
@@ -230,14 +252,19 @@ impl World {
 }
 
 /// Steps a worker whenever it wants to, with the time a disk takes between two steps.
-async fn run_worker(world: World, mut worker: Worker) {
+async fn run_worker(world: World, id: MemberId, mut worker: Worker, slow: Arc<AtomicU64>) {
     let rung = Arc::new(Notify::new());
     let ring = rung.clone();
     worker.bell().on_ring(move || ring.notify_one());
     let (least, most) = world.profile().step_nanos;
     loop {
+        let wait = slow.load(Ordering::Relaxed);
+        if wait > 0 {
+            SimRuntime::sleep(Duration::from_nanos(world.random(wait))).await;
+        }
         worker.bell().take();
         let step = worker.step();
+        world.after_step(id);
         match step {
             Step::Again => {
                 let time = least + world.random((most - least).max(1));

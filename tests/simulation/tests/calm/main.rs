@@ -49,6 +49,7 @@ fn kind(asked: &Asked) -> &'static str {
         Asked::Compact(_) => "compact",
         Asked::Grant { .. } => "grant",
         Asked::KeepAlive { .. } => "keep alive",
+        Asked::TimeToLive { .. } => "time to live",
         Asked::Revoke { .. } => "revoke",
     }
 }
@@ -64,7 +65,7 @@ fn what_clients_write_down_agrees_with_itself() {
         assert!(wrong.is_empty(), "seed {seed}: {} wrong:\n{}", wrong.len(), wrong.join("\n"));
         let asked: BTreeSet<&str> =
             history.requests.iter().map(|request| kind(&request.asked)).collect();
-        assert_eq!(asked.len(), 8, "every kind of request was made: {asked:?}");
+        assert_eq!(asked.len(), 9, "every kind of request was made: {asked:?}");
         let heard = history.watched.iter().flat_map(|watched| &watched.heard);
         assert!(heard.map(|heard| heard.events.len()).sum::<usize>() > 100, "watchers heard");
         assert!(!history.locks.is_empty(), "locks were held");
