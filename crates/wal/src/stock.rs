@@ -50,15 +50,16 @@ impl Stock {
     /// Makes the next segment, or removes one that is needed no more; `false`: there is nothing to do, or no room.
     pub fn upkeep(&self) -> io::Result<bool> {
         let Some(mut next) = self.next.try_lock() else { return Ok(false) };
-        // The writer waits for the next segment, and nobody for a removal but where it makes the room for that.
-        let removes = next.prepared.is_some() || !self.has_room()?;
-        let retired = {
-            let mut state = self.shared.lock();
+        let is_any_retired = {
+            let state = self.shared.lock();
             if state.failure.is_some() {
                 return Ok(false);
             }
-            state.retired.pop_front_if(|_| removes)
+            !state.retired.is_empty()
         };
+        // The writer waits for the next segment, and nobody for a removal but where it makes the room for that.
+        let removes = is_any_retired && (next.prepared.is_some() || !self.has_room()?);
+        let retired = if removes { self.shared.lock().retired.pop_front() } else { None };
         if let Some(SegmentFile { segment, file }) = retired {
             drop(file);
             self.disk.remove(&segment::path(&self.dir, segment))?;
