@@ -26,6 +26,8 @@ use crate::worker::{Bell, Step};
 const JOBS_MAX: usize = 16;
 /// How much longer than a step of a checkpoint took is the rest after it: a third of a core and of the disk is its share.
 const REST_PART: u32 = 2;
+/// What is measured may also be a machine that stood still.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// A snapshot, to the engine: what is in a file of this member's.
 pub(crate) enum SnapshotData {
@@ -290,7 +292,7 @@ impl Pace {
     /// A step that began then has ended.
     fn stepped(&mut self, begun: Duration) {
         let now = self.clock.now();
-        self.resumes_at = now + REST_PART * now.saturating_sub(begun);
+        self.resumes_at = now + (REST_PART * now.saturating_sub(begun)).min(REST_MAX);
     }
 
     /// What is left of the rest; None when there is none.
@@ -332,6 +334,9 @@ mod tests {
         assert_eq!(pace.rest(), Some(Duration::from_millis(1)));
         millis.store(15, Ordering::Relaxed);
         assert_eq!(pace.rest(), None);
+        millis.store(600_000, Ordering::Relaxed);
+        pace.stepped(Duration::ZERO);
+        assert_eq!(pace.rest(), Some(REST_MAX), "the machine stood still");
     }
 
     #[test]

@@ -106,10 +106,18 @@ pub(crate) struct Relocating {
     pub next_change: u64,
     /// Whether this round found a block to copy.
     pub has_copied: bool,
+    /// What is left is what was written since the first round. Resting, it could be written faster than it is copied.
+    pub is_catching_up: bool,
 }
 
 impl Relocating {
     pub fn new(relocation: Relocation) -> Relocating {
-        Relocating { relocation, copied: HashSet::new(), next_change: 0, has_copied: false }
+        Relocating {
+            relocation,
+            copied: HashSet::new(),
+            next_change: 0,
+            has_copied: false,
+            is_catching_up: false,
+        }
     }
 }

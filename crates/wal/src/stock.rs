@@ -50,15 +50,16 @@ impl Stock {
     /// Makes the next segment, or removes one that is needed no more; `false`: there is nothing to do, or no room.
     pub fn upkeep(&self) -> io::Result<bool> {
         let Some(mut next) = self.next.try_lock() else { return Ok(false) };
-        let is_any_retired = {
+        let (is_any_retired, is_full) = {
             let state = self.shared.lock();
             if state.failure.is_some() {
                 return Ok(false);
             }
-            !state.retired.is_empty()
+            (!state.retired.is_empty(), state.is_full)
         };
         // The writer waits for the next segment, and nobody for a removal but where it makes the room for that.
-        let removes = is_any_retired && (next.prepared.is_some() || !self.has_room()?);
+        // A limit of a user or a project shows only when it is met.
+        let removes = is_any_retired && (next.prepared.is_some() || is_full || !self.has_room()?);
         let retired = if removes { self.shared.lock().retired.pop_front() } else { None };
         if let Some(SegmentFile { segment, file }) = retired {
             drop(file);

@@ -229,7 +229,10 @@ impl Core {
             if let Some(task) = TASKS.get(number)
                 && task(self, durable_index, &mut done)?
             {
-                self.rests_after = (number != WRITE_BEHIND).then_some(self.now);
+                let is_urgent =
+                    self.relocating.as_ref().is_some_and(|moving| moving.is_catching_up);
+                let rests = number != WRITE_BEHIND && !is_urgent;
+                self.rests_after = rests.then_some(self.now);
                 if COMPACTION.contains(&number) {
                     self.compacted_at = Some(self.now);
                 }

@@ -56,6 +56,7 @@ impl Core {
         }
         let was_complete = !moving.has_copied;
         (moving.next_change, moving.has_copied) = (0, false);
+        moving.is_catching_up = true;
         if was_complete {
             self.settle_in(&state, moving)?;
         }
