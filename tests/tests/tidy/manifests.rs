@@ -65,6 +65,7 @@ const CLIENT: &[&str] = &[
 /// Crates that tests of any package may use.
 const TESTING: &[&str] = &[
     "goldenscript",
+    "loom",
     "peak_alloc",
     "proc-macro2",
     "proptest",
@@ -73,6 +74,8 @@ const TESTING: &[&str] = &[
     "serde_json",
     "syn",
     "tempfile",
+    "tikv-jemalloc-ctl",
+    "tikv-jemallocator",
     "tokio",
     "toml",
     "tracing-subscriber",
@@ -80,10 +83,15 @@ const TESTING: &[&str] = &[
 ];
 
 /// Every package of the workspace, lowest first.
-const PACKAGES: [Package; 17] = [
+const PACKAGES: [Package; 18] = [
     Package { folder: "crates/types", workspace: &[], layers: &[CORE] },
     Package { folder: "crates/proto", workspace: &["types"], layers: &[CORE, PROTOBUF] },
     Package { folder: "crates/pool", workspace: &[], layers: &[CORE, &["object-pool"]] },
+    Package {
+        folder: "crates/metrics",
+        workspace: &[],
+        layers: &[CORE, &["arc-swap", "prometheus-client"]],
+    },
     Package { folder: "crates/disk", workspace: &["types"], layers: &[CORE, &["rustix"]] },
     Package { folder: "crates/wal", workspace: &["disk", "types"], layers: &[CORE] },
     Package {
