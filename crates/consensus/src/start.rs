@@ -85,10 +85,11 @@ impl Workshop {
     /// One turn of each: whether anything was done.
     fn turn(&mut self) -> io::Result<bool> {
         let written = self.writer.step()?;
-        let read = self.reader.step();
+        // What is to be removed can wait until the member runs.
+        let read = self.reader.step(Duration::ZERO);
         let checkpointer = self.checkpointer.as_mut();
         let stepped = checkpointer.is_some_and(|worker| worker.step() == Step::Again);
-        Ok(!written.idle || read || stepped)
+        Ok(!written.idle || !read.idle || stepped)
     }
 
     /// Completes `future`, and does the workers' work meanwhile.

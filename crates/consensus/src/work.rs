@@ -21,9 +21,6 @@ use crate::worker::{Bell, Step};
 pub(crate) const LOG_WRITER: &str = "kv-wal-write";
 /// How soon the log's workers are stepped again while the disk has no room.
 const FULL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long the removal of one segment of the log is after that of the one before it: each is an order to the device that
-/// syncs wait behind, and a checkpoint of gigabytes makes a hundred of them needless at once.
-const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 /// How often the store is looked after when nothing calls for it: views grow old.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -82,12 +79,10 @@ impl Work {
     }
 
     pub(crate) fn reader(&self, mut reader: Reader) -> BoxStep {
-        let (stop, log) = (self.stop.clone(), self.log.clone());
+        let (stop, log, clock) = (self.stop.clone(), self.log.clone(), self.clock.clone());
         let mut was_full = false;
-        let mut removed = 0;
         Box::new(move || {
-            let did_something = reader.step();
-            let before = std::mem::replace(&mut removed, log.stats().segments_removed);
+            let served = reader.step(clock.now());
             let is_full = log.is_full();
             match (was_full, is_full) {
                 (false, true) => tracing::warn!("the disk has no room for more of the log"),
@@ -95,17 +90,16 @@ impl Work {
                 (false, false) | (true, true) => {}
             }
             was_full = is_full;
-            if removed > before && !is_full && !stop.are_workers_stopped() {
-                Step::Wait(Some(REMOVAL_PAUSE))
-            } else if did_something {
+            if !served.idle {
                 Step::Again
             } else if stop.are_workers_stopped() {
+                // Segments that are still to be removed are found by the next start.
                 Step::Stopped
             } else if is_full {
                 // It is this worker that found no room for the next segment, and no write will come to wake another.
                 Step::Wait(Some(FULL_INTERVAL))
             } else {
-                Step::Wait(None)
+                Step::Wait(served.rests)
             }
         })
     }

@@ -72,7 +72,7 @@ pub use log::{Log, Read};
 pub use options::Options;
 pub use places::SegmentSize;
 pub use queue::Done;
-pub use reader::{Reader, Reply};
+pub use reader::{Reader, Reply, Served};
 pub use record::ENTRY_BYTES_MAX;
 pub use recovery::{Recovered, TornTail, Wal, open};
 pub use room::{Promise, Room};

@@ -1,5 +1,7 @@
 //! The log's limits.
 
+use std::time::Duration;
+
 /// How large a segment is unless set otherwise.
 const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// How many bytes of recent entries stay in memory unless set otherwise.
@@ -12,6 +14,8 @@ const QUEUE_BYTES: usize = 256 * 1024 * 1024;
 const RESERVE_BYTES: u64 = 1024 * 1024;
 /// How many reads from disk may wait unless set otherwise.
 const READS_WAITING: usize = 256;
+/// How long the removal of one segment is after that of the one before it unless set otherwise.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The log's limits. Start from the default and change what must differ.
 #[derive(Clone, Debug)]
@@ -32,6 +36,10 @@ pub struct Options {
     pub left_bytes: u64,
     /// How many reads may wait for the disk. One more is refused with [`std::io::ErrorKind::ResourceBusy`].
     pub reads_waiting: usize,
+    /// How long the removal of one segment is after that of the one before it, at least: each is an order to the device
+    /// that syncs wait behind, and a checkpoint of gigabytes makes a hundred of them needless at once. There is no pause
+    /// where the room is wanted.
+    pub removal_pause: Duration,
 }
 
 impl Default for Options {
@@ -44,6 +52,7 @@ impl Default for Options {
             reserve_bytes: RESERVE_BYTES,
             left_bytes: 0,
             reads_waiting: READS_WAITING,
+            removal_pause: REMOVAL_PAUSE,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,7 +12,7 @@ use crate::errors::Failure;
 use crate::places::Found;
 use crate::record::{self, RawRecord, Record, Unread};
 use crate::state::Shared;
-use crate::stock::Stock;
+use crate::stock::{Stock, Upkeep};
 use crate::tail::cost;
 
 /// Who asked to read gets the entries through this.
@@ -29,6 +30,16 @@ pub struct ReadRequest {
     pub reply: Reply,
 }
 
+/// What a step of the reader did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Served {
+    /// Whether there is nothing more to do until the reader is woken, or, on a full disk, until there is room: then the
+    /// step has to be tried again now and then.
+    pub idle: bool,
+    /// Idle, but only for so long: then the next segment is to be removed.
+    pub rests: Option<Duration>,
+}
+
 /// Reads old entries, prepares the next segment and removes segments that are needed no more.
 pub struct Reader {
     shared: Arc<Shared>,
@@ -40,25 +51,28 @@ impl Reader {
         Reader { shared, stock }
     }
 
-    /// Serves one read, or does one piece of upkeep; `false`: there is nothing to do.
-    pub fn step(&mut self) -> bool {
+    /// Serves one read, or does one piece of upkeep. `now` is any clock that never goes back; the pause between the
+    /// removals of segments is measured by it.
+    pub fn step(&mut self, now: Duration) -> Served {
         let request = self.shared.lock().reads.pop_front();
         if let Some(ReadRequest { range, bytes_max, reply }) = request {
             reply(read(&self.shared, range, bytes_max));
-            return true;
+            return Served::default();
         }
-        match self.stock.upkeep() {
-            Ok(did_something) => {
+        match self.stock.upkeep(Some(now)) {
+            Ok(Upkeep::Done) => {
                 // What waited for room may go on.
-                if did_something && !self.shared.lock().queue.is_empty() {
+                if !self.shared.lock().queue.is_empty() {
                     self.shared.wake_writer();
                 }
-                did_something
+                Served::default()
             }
+            Ok(Upkeep::Nothing) => Served { idle: true, rests: None },
+            Ok(Upkeep::After(rest)) => Served { idle: true, rests: Some(rest) },
             Err(error) => {
                 self.shared.fail(Failure::new("segments could not be kept up", &error), Vec::new());
                 self.shared.wake_writer();
-                false
+                Served { idle: true, rests: None }
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvorum_disk::{Disk, OpenMode};
 use parking_lot::Mutex;
@@ -26,6 +27,19 @@ struct Next {
     /// The number of the segment that is made next.
     segment: u64,
     prepared: Option<Prepared>,
+    /// Before this time no segment is removed, but where the room is wanted.
+    removes_at: Duration,
+}
+
+/// What there was to keep up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Upkeep {
+    /// A segment was made or removed; there may be more to do.
+    Done,
+    /// There is nothing to do, or no room.
+    Nothing,
+    /// A segment is to be removed after this time.
+    After(Duration),
 }
 
 /// A segment that is ready to be written: its blocks, its header and its name are synced.
@@ -43,36 +57,57 @@ impl Stock {
         shared: Arc<Shared>,
         next: u64,
     ) -> Stock {
-        let next = Mutex::new(Next { segment: next, prepared: None });
+        let next = Mutex::new(Next { segment: next, prepared: None, removes_at: Duration::ZERO });
         Stock { disk, dir: dir.to_owned(), identity, shared, next }
     }
 
-    /// Makes the next segment, or removes one that is needed no more; `false`: there is nothing to do, or no room.
-    pub fn upkeep(&self) -> io::Result<bool> {
-        let Some(mut next) = self.next.try_lock() else { return Ok(false) };
+    /// Makes the next segment, or removes one that is needed no more. Without the time it removes one only where the room is
+    /// wanted.
+    pub fn upkeep(&self, now: Option<Duration>) -> io::Result<Upkeep> {
+        let Some(mut next) = self.next.try_lock() else { return Ok(Upkeep::Nothing) };
         let (is_any_retired, is_full) = {
             let state = self.shared.lock();
             if state.failure.is_some() {
-                return Ok(false);
+                return Ok(Upkeep::Nothing);
             }
             (!state.retired.is_empty(), state.is_full)
         };
         // The writer waits for the next segment, and nobody for a removal but where it makes the room for that.
         // A limit of a user or a project shows only when it is met.
-        let removes = is_any_retired && (next.prepared.is_some() || is_full || !self.has_room()?);
-        let retired = if removes { self.shared.lock().retired.pop_front() } else { None };
-        if let Some(SegmentFile { segment, file }) = retired {
-            drop(file);
-            self.disk.remove(&segment::path(&self.dir, segment))?;
-            self.shared.lock().counted.segments_removed += 1;
-            return Ok(true);
+        let is_wanted =
+            is_full || (next.prepared.is_none() && is_any_retired && !self.has_room()?);
+        let is_due = next.prepared.is_some() && now.is_some_and(|now| now >= next.removes_at);
+        if is_any_retired && (is_wanted || is_due) {
+            self.remove_oldest(&mut next, now)
+        } else if next.prepared.is_none() {
+            Ok(if self.prepare(&mut next)? { Upkeep::Done } else { Upkeep::Nothing })
+        } else {
+            let rest = now.map(|now| next.removes_at.saturating_sub(now));
+            Ok(rest.filter(|_| is_any_retired).map_or(Upkeep::Nothing, Upkeep::After))
         }
-        if next.prepared.is_some() { Ok(false) } else { self.prepare(&mut next) }
+    }
+
+    fn remove_oldest(&self, next: &mut Next, now: Option<Duration>) -> io::Result<Upkeep> {
+        let retired = self.shared.lock().retired.pop_front();
+        let Some(SegmentFile { segment, file }) = retired else { return Ok(Upkeep::Nothing) };
+        drop(file);
+        self.disk.remove(&segment::path(&self.dir, segment))?;
+        if let Some(now) = now {
+            next.removes_at = now.saturating_add(self.shared.options.removal_pause);
+        }
+        self.shared.lock().counted.segments_removed += 1;
+        Ok(Upkeep::Done)
     }
 
     /// How many segments wait to be removed.
     pub fn retired_count(&self) -> usize {
         self.shared.lock().retired.len()
+    }
+
+    /// Removes a segment that is needed no more, if nobody else is about to.
+    pub fn remove_one(&self) -> io::Result<Upkeep> {
+        let next = self.next.try_lock();
+        next.map_or(Ok(Upkeep::Nothing), |mut next| self.remove_oldest(&mut next, None))
     }
 
     /// Whether the next segment is still to be made. While it is being made by another thread, it is not.

@@ -13,10 +13,11 @@ use crate::queue::{Unit, Work};
 use crate::record::Head;
 use crate::segment::FIRST_RECORD_OFFSET;
 use crate::state::{Shared, State};
-use crate::stock::{Prepared, Stock};
+use crate::stock::{Prepared, Stock, Upkeep};
 
-/// How many segments may wait to be removed before the writer does it itself.
-const RETIRED_MAX: usize = 4;
+/// How many segments may wait to be removed before the writer removes one for each that it begins: so they do not become
+/// more while the reader's thread hangs in a read.
+const RETIRED_MAX: usize = 64;
 
 /// Writes what was submitted. There is one, and one batch at a time.
 ///
@@ -35,6 +36,8 @@ pub struct Writer {
     batch: u64,
     /// What all records written so far say.
     written: Facts,
+    /// Whether a segment is to be removed for the one that was begun.
+    owes_removal: bool,
     encoder: Encoder,
 }
 
@@ -65,8 +68,17 @@ impl Writer {
         let Start { active, offset, batch, written } = start;
         let encoder = Encoder::default();
         // A segment that has no records yet when the log is opened is the first one.
-        let writer =
-            Writer { shared, stock, active, offset, previous_end: 0, batch, written, encoder };
+        let writer = Writer {
+            shared,
+            stock,
+            active,
+            offset,
+            previous_end: 0,
+            batch,
+            written,
+            owes_removal: false,
+            encoder,
+        };
         writer.note_space(&mut writer.shared.lock());
         writer
     }
@@ -108,6 +120,7 @@ impl Writer {
         self.active = next;
         self.previous_end = self.offset;
         self.offset = FIRST_RECORD_OFFSET;
+        self.owes_removal = self.stock.retired_count() > RETIRED_MAX;
         self.note_space(&mut self.shared.lock());
         self.shared.wake_reader();
         Ok(true)
@@ -147,6 +160,7 @@ impl Writer {
         }
         self.encoder.clear();
         let idle = self.note_synced(&units, start);
+        let has_retired = units.iter().any(|unit| matches!(unit.work, Work::Purge(_)));
         let mut copies = Vec::new();
         for unit in units {
             if let Work::Entries(entries) = unit.work {
@@ -157,7 +171,7 @@ impl Writer {
             }
         }
         self.release_payloads(copies);
-        if self.stock.retired_count() > 0 {
+        if has_retired {
             self.shared.wake_reader();
         }
         let (records, bytes) = (self.encoder.records(), self.encoder.bytes());
@@ -245,15 +259,23 @@ impl Writer {
     fn is_upkeep_due(&self) -> bool {
         let is_late = self.offset > self.active.capacity / 2 && self.stock.is_empty();
         let is_full = self.shared.lock().is_full;
-        let retired_max = if is_full { 0 } else { RETIRED_MAX };
-        (is_late && !is_full) || self.stock.retired_count() > retired_max
+        if is_full { self.stock.retired_count() > 0 } else { is_late || self.owes_removal }
     }
 
     fn keep_up(&mut self) -> io::Result<bool> {
         if !self.is_upkeep_due() && !self.shared.lock().is_full {
             return Ok(false);
         }
-        self.stock.upkeep().map_err(|error| self.fail("segments could not be kept up", &error))
+        let kept_up = match self.stock.upkeep(None) {
+            Ok(Upkeep::Nothing) if self.owes_removal => {
+                self.owes_removal = false;
+                self.stock.remove_one()
+            }
+            other => other,
+        };
+        kept_up
+            .map(|upkeep| upkeep == Upkeep::Done)
+            .map_err(|error| self.fail("segments could not be kept up", &error))
     }
 
     fn fail(&self, what: &str, error: &io::Error) -> io::Error {

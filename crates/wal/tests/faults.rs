@@ -4,6 +4,7 @@ mod harness;
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use harness::{DIR, Harness, Reports, entries, entry, open_on, small, vote};
 use kvorum_disk::{Disk, FaultyDisk, OpKind};
@@ -44,7 +45,7 @@ fn do_a_bit_of_everything(disk: &FaultyDisk) -> (Synced, bool) {
         while let Ok(written) = writer.step()
             && !written.idle
         {}
-        while reader.step() {}
+        while !reader.step(Duration::MAX).idle {}
         for (label, outcome) in reports.take() {
             assert!(outcome.is_err() || !has_failed, "success after a failure");
             match outcome {

@@ -7,6 +7,7 @@ mod harness;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use harness::{Harness, entry, small, vote};
 use kvorum_disk::{Disk, FaultyDisk, OpKind};
@@ -184,7 +185,7 @@ fn live(harness: &mut Harness, life: &mut Life, random: &mut Random, what: &str)
             return;
         }
         if random.below(6) == 0 {
-            harness.wal.reader.step();
+            harness.wal.reader.step(Duration::MAX);
         }
         // A log that has failed takes nothing more, and once the power is going nothing can be read.
         if harness.log().stats().has_failed {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use harness::{CLUSTER, MEMBER, Reports, entries, small};
@@ -20,7 +21,7 @@ fn open_at(disk: &Arc<dyn Disk>, dir: &Path) -> Wal {
 /// Steps both workers until they are idle.
 fn work(wal: &mut Wal) {
     while !wal.writer.step().expect("the disk works").idle {}
-    while wal.reader.step() {}
+    while !wal.reader.step(Duration::MAX).idle {}
 }
 
 /// The same calls, the same answers, over both disks.
@@ -86,7 +87,7 @@ fn threads_write_read_and_purge_at_once() {
         });
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                if !reader.step() {
+                if reader.step(Duration::MAX).idle {
                     thread::yield_now();
                 }
             }

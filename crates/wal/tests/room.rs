@@ -3,6 +3,7 @@
 mod harness;
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use harness::{Harness, entries, entry, small, vote};
 use kvorum_disk::{FaultyDisk, OpKind};
@@ -134,6 +135,85 @@ fn a_log_that_has_failed_keeps_nobody_waiting_for_room() {
     assert!(matches!(harness.log().promise(1, 100), Room::Promised(_)));
 }
 
+/// A log of a dozen segments, all but the last two of which a purge has just made needless, and where it ends.
+fn with_needless_segments(disk: FaultyDisk) -> (Harness, u64) {
+    let mut harness = Harness::on(disk, small());
+    let end = 300;
+    for index in 0..end {
+        harness.append_synced(vec![entry(1, index, &[7; 100])]);
+        // Nothing is to be removed yet, so this makes the next segment, or nothing.
+        harness.wal.reader.step(Duration::ZERO);
+    }
+    harness.log().purge(Position::new(1, end - 40));
+    harness.write_all();
+    harness.wal.reader.step(Duration::ZERO);
+    (harness, end)
+}
+
+#[test]
+fn needless_segments_are_removed_one_after_a_pause_whatever_is_written_meanwhile() {
+    let pause = small().removal_pause;
+    let (mut harness, mut end) = with_needless_segments(FaultyDisk::new());
+    for removed in 1..=5 {
+        let now = pause * (removed - 1);
+        for turn in 0..20 {
+            // A batch with a purge of its own asks for upkeep, and so may anybody else.
+            harness.append_synced(vec![entry(1, end, b"more")]);
+            harness.log().purge(Position::new(1, end - 40));
+            end += 1;
+            harness.write_all();
+            let now = now + pause / 2 * (turn % 2);
+            let mut served = harness.wal.reader.step(now);
+            // It makes the next segment meanwhile.
+            while !served.idle {
+                served = harness.wal.reader.step(now);
+            }
+            assert_eq!(harness.log().stats().segments_removed, u64::from(removed));
+            assert!(served.rests.is_some_and(|rest| rest <= pause), "{served:?}");
+        }
+        let served = harness.wal.reader.step(pause * removed);
+        assert!(!served.idle, "the next is due");
+    }
+}
+
+#[test]
+fn needless_segments_go_at_once_where_the_room_is_wanted() {
+    let (mut harness, mut end) = with_needless_segments(FaultyDisk::new());
+    let before = harness.segment_files().len();
+    assert_eq!(harness.log().stats().segments_removed, 1);
+    let total = 1 << 40;
+    let free = kvorum_disk::Disk::available_bytes(&harness.disk, "/wal".as_ref());
+    harness.disk.set_capacity(Some(total - free.expect("it works")));
+    // No reader comes to it: the writer helps itself once the segment that was made ahead of time is full.
+    while harness.log().stats().segments_removed == 1 {
+        harness.append_synced(vec![entry(1, end, &[7; 100])]);
+        end += 1;
+        assert!(end < 400, "nothing was removed");
+    }
+    harness.keep_up();
+    harness.write_all();
+    let after = harness.segment_files().len();
+    assert!(after + 4 < before, "{before} {after}");
+    assert_eq!(harness.log().durable_index(), Some(end - 1));
+}
+
+#[test]
+fn a_segment_is_made_though_the_disk_says_it_has_room_for_none_of_the_user() {
+    let (mut harness, mut end) = with_needless_segments(FaultyDisk::new());
+    // A quota: `available_bytes` does not show it, and allocating meets it.
+    harness.disk.fail_nth(Some(OpKind::Allocate), 1, ErrorKind::QuotaExceeded);
+    let removed = harness.log().stats().segments_removed;
+    for _ in 0..80 {
+        harness.append_synced(vec![entry(1, end, &[7; 100])]);
+        end += 1;
+        // Its pause is not over: it makes segments, and removes what makes the room for them.
+        harness.wal.reader.step(Duration::ZERO);
+    }
+    assert!(harness.log().stats().segments_removed > removed);
+    assert!(!harness.log().is_full());
+    assert_eq!(harness.log().durable_index(), Some(end - 1));
+}
+
 /// SplitMix64.
 struct Random(u64);
 
@@ -177,7 +257,7 @@ fn run(seed: u64) {
                 drop(promise);
             }
             7 => drop(harness.step().expect("the disk works")),
-            8 => drop(harness.wal.reader.step()),
+            8 => drop(harness.wal.reader.step(Duration::MAX)),
             9 => {
                 let room = random.below(6) * 4096;
                 harness.disk.set_capacity(None);

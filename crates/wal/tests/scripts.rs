@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use goldenscript::Context;
 use harness::{DIR, MEMBER, entry, open_on, segment_path};
@@ -181,7 +182,10 @@ impl Runner {
                 wal.log.set_committed(Position::new(*term, *index));
             }
             Command::Step => return Ok(format!("{:?}", wal.writer.step()?)),
-            Command::ReaderStep => return Ok(format!("did something: {}", wal.reader.step())),
+            Command::ReaderStep => {
+                let served = wal.reader.step(Duration::MAX);
+                return Ok(format!("did something: {}", !served.idle));
+            }
             Command::Read { first, end, bytes_max } => {
                 return Self::read(wal, *first..*end, bytes_max.unwrap_or(10_000));
             }

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_disk::{Disk, FaultyDisk};
@@ -145,9 +146,9 @@ impl Harness {
         while !self.step().expect("the disk works").idle {}
     }
 
-    /// Steps the reader until it is idle.
+    /// Steps the reader until it is idle, long after whatever it waits for.
     pub fn keep_up(&mut self) {
-        while self.wal.reader.step() {}
+        while !self.wal.reader.step(Duration::MAX).idle {}
     }
 
     /// All entries from `first` on, from memory or from the disk.

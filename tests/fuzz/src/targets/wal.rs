@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_disk::{Disk, FaultyDisk};
@@ -224,7 +225,7 @@ pub fn sample() -> FaultyDisk {
 
 fn write(wal: &mut Wal) {
     while !wal.writer.step().expect("the disk works").idle {}
-    while wal.reader.step() {}
+    while !wal.reader.step(Duration::MAX).idle {}
 }
 
 /// What the target begins with.
