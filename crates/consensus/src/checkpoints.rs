@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kvorum_machine::{
@@ -67,13 +66,24 @@ impl Transfers {
 /// Where the applier asks for checkpoints, and the engine learns of them.
 pub(crate) struct Schedule {
     checkpoints: Checkpoints,
-    next: Mutex<Next>,
-    /// The one under way is waited for.
-    hurried: AtomicBool,
+    state: Mutex<State>,
     bell: Bell,
     /// A checkpoint has become durable, for the two who wait for that.
     done: Notify,
     written: Notify,
+}
+
+struct State {
+    next: Next,
+    /// The one that is wanted or under way is waited for.
+    is_hurried: bool,
+}
+
+impl State {
+    /// True where that is news.
+    fn hurry(&mut self) -> bool {
+        !matches!(self.next, Next::Idle) && !std::mem::replace(&mut self.is_hurried, true)
+    }
 }
 
 enum Next {
@@ -87,18 +97,22 @@ impl Schedule {
     /// is pinned for long, and where it would take the last of the disk. The one under way is hurried: the log has grown as
     /// long again meanwhile.
     pub(crate) fn want(&self, bytes: u64, pin: impl FnOnce() -> Option<Pin>) -> bool {
-        let mut next = self.next.lock();
-        if !matches!(*next, Next::Idle) {
-            self.hurry();
+        let mut state = self.state.lock();
+        if !matches!(state.next, Next::Idle) {
+            let is_news = state.hurry();
+            drop(state);
+            if is_news {
+                self.ring();
+            }
             return false;
         }
         if !self.checkpoints.has_room_for(bytes) {
             return false;
         }
         let Some(pin) = pin() else { return false };
-        *next = Next::Wanted(Box::new(pin));
-        drop(next);
-        self.bell.ring();
+        state.next = Next::Wanted(Box::new(pin));
+        drop(state);
+        self.ring();
         true
     }
 
@@ -119,27 +133,27 @@ impl Schedule {
 
     /// Has the one under way, if there is one, written without rests. Whether there is one.
     pub(crate) fn hurry_any(&self) -> bool {
-        let is_any = !matches!(*self.next.lock(), Next::Idle);
-        if is_any {
-            self.hurry();
+        let mut state = self.state.lock();
+        let (is_any, is_news) = (!matches!(state.next, Next::Idle), state.hurry());
+        drop(state);
+        if is_news {
+            self.ring();
         }
         is_any
     }
 
-    fn hurry(&self) {
-        if !self.hurried.swap(true, Ordering::Relaxed) {
-            self.bell.ring();
-        }
+    /// Has the worker look whether there is something to do.
+    pub(crate) fn ring(&self) {
+        self.bell.ring();
     }
 
     fn is_hurried(&self) -> bool {
-        self.hurried.load(Ordering::Relaxed)
+        self.state.lock().is_hurried
     }
 
-    /// The one under way is no more.
+    /// The one under way is no more, and whoever hurries from now on means the next.
     fn end(&self) {
-        *self.next.lock() = Next::Idle;
-        self.hurried.store(false, Ordering::Relaxed);
+        *self.state.lock() = State { next: Next::Idle, is_hurried: false };
     }
 
     pub(crate) fn latest(&self) -> Option<CheckpointInfo> {
@@ -168,8 +182,7 @@ pub(crate) fn new(
     let (jobs_tx, jobs) = mpsc::channel(JOBS_MAX);
     let schedule = Arc::new(Schedule {
         checkpoints: checkpoints.clone(),
-        next: Mutex::new(Next::Idle),
-        hurried: AtomicBool::new(false),
+        state: Mutex::new(State { next: Next::Idle, is_hurried: false }),
         bell: bell.clone(),
         done: Notify::new(),
         written: Notify::new(),
@@ -239,13 +252,13 @@ impl Checkpointer {
             return Step::Wait(Some(rest));
         }
         if self.writer.is_none() {
-            let mut next = self.schedule.next.lock();
-            match std::mem::replace(&mut *next, Next::Idle) {
+            let mut state = self.schedule.state.lock();
+            match std::mem::replace(&mut state.next, Next::Idle) {
                 Next::Wanted(pin) => {
-                    *next = Next::UnderWay;
+                    state.next = Next::UnderWay;
                     self.writer = Some(self.schedule.checkpoints.writer(*pin));
                 }
-                other => *next = other,
+                other => state.next = other,
             }
         }
         let Some(writer) = &mut self.writer else { return Step::Wait(None) };
@@ -308,7 +321,7 @@ fn is_full(error: &CheckpointError) -> bool {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use kvorum_disk::FaultyDisk;
 
@@ -346,7 +359,9 @@ mod tests {
         let (_checkpointer, schedule, _transfers) =
             new(found, 0, Bell::default(), Arc::new(Stop::new()));
         assert!(!schedule.is_hurried());
-        *schedule.next.lock() = Next::UnderWay;
+        assert!(!schedule.hurry_any(), "there is none, and the next is not hurried for it");
+        assert!(!schedule.is_hurried());
+        schedule.state.lock().next = Next::UnderWay;
         assert!(!schedule.want(1, || unreachable!("one is under way")));
         assert!(schedule.is_hurried());
         schedule.end();

@@ -54,8 +54,9 @@ pub(crate) struct Retention {
     bytes_max: u64,
     /// The disk has no room for what is kept for others.
     is_tight: Arc<AtomicBool>,
-    /// What was applied, and how many MiB the state had, when a checkpoint was last asked for to make room.
-    asked_at: Arc<Mutex<Option<(Position, u64)>>>,
+    /// What was applied, and how many MiB the state had and the disk had left, when a checkpoint was last asked for to make
+    /// room.
+    asked_at: Arc<Mutex<Option<(Position, u64, u64)>>>,
 }
 
 impl Retention {
@@ -84,8 +85,8 @@ impl Retention {
 
     /// Whether anything has changed since this was last asked: a checkpoint that found no room is not tried in vain again
     /// and again.
-    fn is_worth_asking(&self, applied: Position, in_use_bytes: u64) -> bool {
-        let now = (applied, in_use_bytes >> 20);
+    fn is_worth_asking(&self, applied: Position, in_use_bytes: u64, available_bytes: u64) -> bool {
+        let now = (applied, in_use_bytes >> 20, available_bytes >> 20);
         self.asked_at.lock().replace(now) != Some(now)
     }
 
@@ -162,6 +163,7 @@ pub(crate) async fn make_room<R: Runtime, T: Transport>(
     available_bytes: Option<u64>,
 ) {
     shared.retention.set_tight(available_bytes.is_some());
+    shared.reader.store().hurry_maintenance(available_bytes.is_some());
     let Some(available_bytes) = available_bytes else { return };
     purge(shared).await;
     let written = shared.schedule.latest().map(|info| info.position);
@@ -173,7 +175,9 @@ pub(crate) async fn make_room<R: Runtime, T: Transport>(
         return;
     }
     let in_use_bytes = shared.reader.store().sizes().in_use_bytes;
-    if in_use_bytes < available_bytes / 2 && shared.retention.is_worth_asking(applied, in_use_bytes)
+    let retention = &shared.retention;
+    if in_use_bytes < available_bytes / 2
+        && retention.is_worth_asking(applied, in_use_bytes, available_bytes)
     {
         shared.applier.want_checkpoint();
     }

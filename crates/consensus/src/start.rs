@@ -470,7 +470,7 @@ fn hand_out<R: Runtime, T: Transport>(
         worker.timed(shared.watchdog.watch(name, on_hang))
     };
     let (defragmenter, room) = (shared.defragmenter.clone(), assembly.store_room.clone());
-    let store = workers.maintainer(maintainer, defragmenter, room, bells.checkpointer.clone());
+    let store = workers.maintainer(maintainer, defragmenter, room, parts.schedule.clone());
     let (report, stop) = (OnHang::Report, OnHang::Stop);
     let mut all = vec![
         worker(LOG_WRITER, &bells.writer, report, workers.writer(writer)),

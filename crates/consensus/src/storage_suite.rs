@@ -181,7 +181,7 @@ impl Bench {
             spawn(
                 "store",
                 &for_store,
-                work.maintainer(maintainer, defragmenter.clone(), room, for_checkpoints.clone()),
+                work.maintainer(maintainer, defragmenter.clone(), room, schedule.clone()),
             ),
             spawn("checkpoints", &for_checkpoints, work.checkpointer(checkpointer, defragmenter)),
         ];

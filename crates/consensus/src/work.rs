@@ -10,12 +10,12 @@ use kvorum_mvcc::Maintainer;
 use kvorum_wal::{Log, Reader, Writer};
 
 use crate::applier::Applier;
-use crate::checkpoints::Checkpointer;
+use crate::checkpoints::{Checkpointer, Schedule};
 use crate::clock::Clock;
 use crate::errors::FatalError;
 use crate::leases::Keeper;
 use crate::stop::Stop;
-use crate::worker::{Bell, Step};
+use crate::worker::Step;
 
 /// The name of the worker that makes the log durable.
 pub(crate) const LOG_WRITER: &str = "kv-wal-write";
@@ -113,7 +113,7 @@ impl Work {
         mut maintainer: Maintainer,
         defragmenter: Defragmenter,
         room: StoreRoom,
-        checkpointer: Bell,
+        schedule: Arc<Schedule>,
     ) -> BoxStep {
         let clock = self.clock.clone();
         let (stop, log) = (self.stop.clone(), self.log.clone());
@@ -134,7 +134,11 @@ impl Work {
             match maintainer.step(log.durable_index(), clock.now()) {
                 Ok(maintained) if maintained.idle => {
                     if defragmenter.has_unused() {
-                        checkpointer.ring();
+                        schedule.ring();
+                    }
+                    // It may also be for a backup, which is given up where the disk gets full.
+                    if maintained.is_held_back {
+                        schedule.hurry_any();
                     }
                     Step::Wait(Some(maintained.rests.unwrap_or(STORE_INTERVAL).min(STORE_INTERVAL)))
                 }

@@ -104,16 +104,20 @@ pub(crate) struct Relocating {
     pub copied: HashSet<u64>,
     /// The places among the store's blocks looked at so far in this round; 0: a round begins.
     pub next_change: u64,
+    /// Where the first round ends: with the last block that was there when the move began.
+    pub first_end: u64,
     /// Whether this round found a block to copy.
     pub has_copied: bool,
-    /// What is left is what was written since the first round. Resting, it could be written faster than it is copied.
+    /// What is left is what was written since the first round. Nothing else is
+    /// done until it is moved, and there are no rests.
     pub is_catching_up: bool,
 }
 
 impl Relocating {
-    pub fn new(relocation: Relocation) -> Relocating {
+    pub fn new(relocation: Relocation, first_end: u64) -> Relocating {
         Relocating {
             relocation,
+            first_end,
             copied: HashSet::new(),
             next_change: 0,
             has_copied: false,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub(crate) struct Hub {
     pub followers: Followers,
     /// A move that is ordered, until the maintainer picks it up.
     pub relocation: Mutex<Option<Relocation>>,
+    /// Maintenance is waited for.
+    pub is_hurried: AtomicBool,
     wake: ArcSwapOption<Wake>,
 }
 
@@ -43,6 +45,7 @@ impl Hub {
             adopted: Mutex::new(None),
             followers: Followers::new(),
             relocation: Mutex::new(None),
+            is_hurried: AtomicBool::new(false),
             wake: ArcSwapOption::empty(),
         }
     }
@@ -261,6 +264,13 @@ impl StoreReader {
         *ordered = Some(relocation);
         drop(ordered);
         self.hub.ring();
+    }
+
+    /// Has maintenance done without rests from now on, or with them again: what it makes room for is waited for.
+    pub fn hurry_maintenance(&self, is_hurried: bool) {
+        if self.hub.is_hurried.swap(is_hurried, Ordering::Relaxed) != is_hurried {
+            self.hub.ring();
+        }
     }
 
     /// [`Sizes::in_use_bytes`] by itself, which costs next to nothing.

@@ -3,12 +3,13 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_mvcc::{
-    Backend, Maintainer, MemBackend, Opened, Options, RangeOptions, Read, ReadError, Restore,
-    Store, View,
+    Backend, Maintainer, MemBackend, Opened, Options, RangeOptions, Read, ReadError, Relocation,
+    Restore, Store, View,
 };
 use kvorum_types::{KeyRange, RangeEnd, Revision};
 use support::driver::{after_crash, fresh};
@@ -333,9 +334,15 @@ fn a_view_that_is_kept_is_read_to_its_end_however_much_is_compacted_meanwhile() 
         }
         let current = store.revision();
         compact(&mut store, current);
-        while !maintainer.step(Some(u64::MAX), now).unwrap().idle {
+        let mut done = maintainer.step(Some(u64::MAX), now).unwrap();
+        while !done.idle || done.rests.is_some() {
             now += Duration::from_secs(1);
+            done = maintainer.step(Some(u64::MAX), now).unwrap();
         }
+        assert!(
+            !(3..8).contains(&round) || done.is_held_back,
+            "who may hurry the view's holder is told"
+        );
         now += Duration::from_secs(100);
         exported.extend(export.next_block().unwrap());
     }
@@ -352,8 +359,70 @@ fn a_view_that_is_kept_is_read_to_its_end_however_much_is_compacted_meanwhile() 
     let again = restored.range(&KeyRange::all(), 0, &RangeOptions::default()).unwrap();
     assert_eq!(format!("{again:?}"), whole);
     drop((export, other));
+    store.reader().hurry_maintenance(true);
     while !maintainer.step(Some(u64::MAX), now).unwrap().idle {}
+    assert!(!maintainer.step(Some(u64::MAX), now).unwrap().is_held_back);
     assert!(backend.disk_bytes() < held / 4, "nothing is kept any more");
+}
+
+#[test]
+fn maintenance_that_is_hurried_does_not_rest_until_it_is_no_more() {
+    const TOOK: Duration = Duration::from_millis(3);
+    let (_backend, Opened { mut store, mut maintainer, .. }) = fresh(small_options());
+    let mut last = 0;
+    for number in 0..400 {
+        last = put(&mut store, &format!("key{}", number % 7), "value");
+    }
+    settle(&mut maintainer);
+    compact(&mut store, last);
+    let mut now = Duration::ZERO;
+    let mut step = || {
+        now += TOOK;
+        maintainer.step(Some(u64::MAX), now).unwrap()
+    };
+    for _ in 0..2 {
+        assert!(!step().idle, "it commits the compaction, and sweeps");
+    }
+    assert!(step().rests.is_some());
+    store.reader().hurry_maintenance(true);
+    for _ in 0..5 {
+        assert!(!step().idle);
+    }
+    store.reader().hurry_maintenance(false);
+    assert!(step().rests.is_some());
+}
+
+#[test]
+fn a_move_ends_though_write_behind_has_work_after_every_step() {
+    const TOOK: Duration = Duration::from_millis(3);
+    let (_backend, Opened { mut store, mut maintainer, .. }) = fresh(small_options());
+    for number in 0..400 {
+        put(&mut store, &format!("key{number}"), "value");
+    }
+    settle(&mut maintainer);
+    let (target, moved) = (Arc::new(MemBackend::new()), Arc::new(AtomicBool::new(false)));
+    let has_moved = moved.clone();
+    let switch = |_: &Arc<dyn Backend>| Ok(());
+    let ended = move |result: Result<_, _>| has_moved.store(result.is_ok(), Ordering::Relaxed);
+    store.reader().relocate(Relocation::new(target.clone(), switch, ended));
+    let mut now = Duration::ZERO;
+    for step in 0.. {
+        assert!(step < 500, "it never ends");
+        // More than a batch.
+        for number in 0..60 {
+            put(&mut store, &format!("more{number}"), "a value of some more bytes");
+        }
+        maintainer.step(Some(u64::MAX), now).unwrap();
+        now += TOOK;
+        if moved.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    maintainer.flush_all(Some(u64::MAX)).unwrap();
+    let revision = store.revision();
+    let Opened { store, .. } = after_crash(&target, small_options());
+    assert_eq!(store.revision(), revision);
+    assert_eq!(keys(&store.reader().view(), 0).len(), 460);
 }
 
 #[test]

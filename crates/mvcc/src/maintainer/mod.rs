@@ -13,7 +13,8 @@
 //! opened from the backend always holds everything above the compaction revision it finds there.
 //!
 //! Everything but write-behind rests after each of its steps, for longer than the step took. There may be gigabytes to
-//! rewrite and to free, nobody waits for that, and clients use the same cores and the same disk.
+//! rewrite and to free, nobody waits for that, and clients use the same cores and the same disk. Where somebody does wait,
+//! as on a disk that gets full, it is [hurried](crate::StoreReader::hurry_maintenance).
 //!
 //! # Tombstones outlive what they delete
 //!
@@ -27,6 +28,7 @@ mod relocate;
 mod retired;
 mod rewrite;
 mod sweep;
+mod turns;
 mod write_behind;
 
 use std::fmt;
@@ -41,6 +43,7 @@ use crate::maintainer::ledger::Ledger;
 use crate::maintainer::retired::Retired;
 use crate::maintainer::rewrite::Cleaning;
 use crate::maintainer::sweep::Sweep;
+use crate::maintainer::turns::{RELOCATE, Turns, WRITE_BEHIND};
 use crate::maintainer::write_behind::Staged;
 use crate::open::Loaded;
 use crate::relocation::Relocating;
@@ -75,6 +78,8 @@ pub struct Maintained {
     pub idle: bool,
     /// Idle, but only for so long: all but write-behind rests between two steps.
     pub rests: Option<Duration>,
+    /// Idle, and more than `held_bytes_max` waits to be freed: a [kept](crate::View::kept) view holds it.
+    pub is_held_back: bool,
     /// Blocks written.
     pub blocks_written: usize,
     /// Blocks removed.
@@ -106,8 +111,11 @@ impl Maintainer {
         }
         if self.core.relocating.is_none() {
             let ordered = self.hub.relocation.lock().take();
-            self.core.relocating = ordered.map(Relocating::new);
+            let blocks = self.core.engine.state().blocks.clone();
+            let end = blocks.blocks().last().map_or(0, |info| info.span_end);
+            self.core.relocating = ordered.map(|relocation| Relocating::new(relocation, end));
         }
+        self.core.is_hurried = self.hub.is_hurried.load(Ordering::Relaxed);
         let result = self.core.step(durable_index, now);
         self.note_failure(result)
     }
@@ -143,8 +151,9 @@ pub(crate) struct Core {
     cleaning: Cleaning,
     retired: Retired,
     relocating: Option<Relocating>,
-    /// The task to try first in the next step: each gets its turn.
-    next_task: usize,
+    turns: Turns,
+    /// Nothing rests.
+    is_hurried: bool,
     measured_at: Duration,
     /// When a compaction has last done a step.
     compacted_at: Option<Duration>,
@@ -158,17 +167,14 @@ pub(crate) struct Core {
 
 type Task = fn(&mut Core, Option<u64>, &mut Maintained) -> Result<bool, BackendError>;
 
-/// The place of write-behind among the tasks.
-const WRITE_BEHIND: usize = 0;
-
 /// The places of what a move makes needless, or does once more: it takes along what counts, and leaves the rest behind.
 const LEFT_TO_MOVE: Range<usize> = 1..5;
 
 /// The places of what compactions make to do: sweep, rewrite and clean.
 const COMPACTION: Range<usize> = 2..5;
 
-/// Each does a bounded piece of work, or says that it has none.
-const TASKS: [Task; 6] = [
+/// Each does a bounded piece of work, or says that it has none. Write-behind has the first place, a move the last.
+const TASKS: [Task; turns::TASK_COUNT] = [
     |core, durable_index, done| core.write_behind(durable_index, false, done),
     |core, _, done| core.free(done),
     |core, _, _| core.sweep(),
@@ -187,7 +193,8 @@ impl Core {
             staged: None,
             retired: Retired::default(),
             relocating: None,
-            next_task: 0,
+            turns: Turns::default(),
+            is_hurried: false,
             measured_at: Duration::ZERO,
             compacted_at: None,
             rests_after: None,
@@ -218,10 +225,7 @@ impl Core {
             self.measure();
         }
         let mut done = Maintained::default();
-        // A commit by another task would make the blocks of a half-written publish count.
-        let first = if self.staged.is_some() { WRITE_BEHIND } else { self.next_task };
-        for offset in 0..TASKS.len() {
-            let number = (first + offset) % TASKS.len();
+        for number in self.turns.order(self.urgent()) {
             let is_left = LEFT_TO_MOVE.contains(&number) && self.relocating.is_some();
             if is_left || self.rest_before(number).is_some() {
                 continue;
@@ -229,21 +233,37 @@ impl Core {
             if let Some(task) = TASKS.get(number)
                 && task(self, durable_index, &mut done)?
             {
-                let is_urgent =
-                    self.relocating.as_ref().is_some_and(|moving| moving.is_catching_up);
-                let rests = number != WRITE_BEHIND && !is_urgent;
+                let rests = number != WRITE_BEHIND && !self.is_catching_up();
                 self.rests_after = rests.then_some(self.now);
                 if COMPACTION.contains(&number) {
                     self.compacted_at = Some(self.now);
                 }
-                self.next_task = number + 1;
+                self.turns.has_worked(number);
                 return Ok(done);
             }
         }
         self.note_scrubbed();
         done.idle = true;
         done.rests = (0..TASKS.len()).filter_map(|number| self.rest_before(number)).min();
+        done.is_held_back = self.retired.is_too_much(&self.engine.options);
         Ok(done)
+    }
+
+    /// The task that nothing goes before.
+    fn urgent(&self) -> Option<usize> {
+        if self.staged.is_some() {
+            // A commit by another task would make the blocks of a half-written publish count.
+            Some(WRITE_BEHIND)
+        } else if self.is_catching_up() {
+            // What is written behind meanwhile is what is still to be moved: it could go on for ever.
+            Some(RELOCATE)
+        } else {
+            None
+        }
+    }
+
+    fn is_catching_up(&self) -> bool {
+        self.relocating.as_ref().is_some_and(|moving| moving.is_catching_up)
     }
 
     /// How long the task at this place is not gone on with.
@@ -254,7 +274,8 @@ impl Core {
         let compacted = self.compacted_at.filter(|_| COMPACTION.contains(&number));
         let pause = self.engine.options.compaction_pause;
         let due = compacted.map_or(Duration::ZERO, |at| at.saturating_add(pause));
-        due.max(self.resumes_at).checked_sub(self.now).filter(|rest| !rest.is_zero())
+        let resumes_at = if self.is_hurried { Duration::ZERO } else { self.resumes_at };
+        due.max(resumes_at).checked_sub(self.now).filter(|rest| !rest.is_zero())
     }
 
     fn measure(&mut self) {

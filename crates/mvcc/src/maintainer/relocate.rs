@@ -54,7 +54,7 @@ impl Core {
         if !is_round_over {
             return Ok(false);
         }
-        let was_complete = !moving.has_copied;
+        let was_complete = moving.is_catching_up && !moving.has_copied;
         (moving.next_change, moving.has_copied) = (0, false);
         moving.is_catching_up = true;
         if was_complete {
@@ -77,6 +77,9 @@ impl Core {
         for info in blocks.get(first..).unwrap_or_default() {
             if batch_bytes >= self.engine.options.batch_bytes {
                 is_round_over = false;
+                break;
+            }
+            if !moving.is_catching_up && info.span_end > moving.first_end {
                 break;
             }
             moving.next_change = info.span_end;

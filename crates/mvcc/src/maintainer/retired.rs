@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::Options;
 use crate::block::BlockInfo;
 use crate::block_set::BlockSet;
 use crate::error::BackendError;
@@ -73,6 +74,11 @@ impl Retired {
         until.filter_map(|(_, set)| set.upgrade()).any(|set| set.is_kept())
     }
 
+    /// Whether more is held back than may be.
+    pub fn is_too_much(&self, options: &Options) -> bool {
+        self.held_bytes > options.held_bytes_max
+    }
+
     fn oldest_held_set(&mut self) -> u64 {
         while self.sets.front().is_some_and(|(_, set)| set.strong_count() == 0) {
             self.sets.pop_front();
@@ -131,8 +137,7 @@ impl Core {
         {
             let is_held = block.last_set >= oldest;
             let age = self.now.saturating_sub(block.since);
-            let is_overdue =
-                age > options.view_age_max || self.retired.held_bytes > options.held_bytes_max;
+            let is_overdue = age > options.view_age_max || self.retired.is_too_much(options);
             if is_held && (!is_overdue || self.retired.is_kept(block.last_set)) {
                 break;
             }
