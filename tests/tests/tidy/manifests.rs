@@ -23,6 +23,8 @@ const PROTOBUF: &[&str] = &["prost", "prost-types", "tonic", "tonic-prost"];
 const PROTOBUF_BUILD: &[&str] = &["protox", "tonic-prost-build"];
 /// Crates that run things: tokio and what speaks its language.
 const RUNTIME: &[&str] = &["futures-util", "tokio", "tokio-stream", "tracing"];
+/// The allocator and its knobs.
+const JEMALLOC: &[&str] = &["tikv-jemalloc-ctl", "tikv-jemalloc-sys", "tikv-jemallocator"];
 const OPENRAFT: &[&str] = &["openraft", "openraft-macros", "openraft-rt", "openraft-rt-tokio"];
 const SERVER: &[&str] = &[
     "arc-swap",
@@ -93,6 +95,11 @@ const PACKAGES: [Package; 18] = [
         layers: &[CORE, &["arc-swap", "prometheus-client"]],
     },
     Package { folder: "crates/disk", workspace: &["types"], layers: &[CORE, &["rustix"]] },
+    Package {
+        folder: "crates/heap",
+        workspace: &[],
+        layers: &[CORE, JEMALLOC, &["flate2", "prost"]],
+    },
     Package { folder: "crates/wal", workspace: &["disk", "types"], layers: &[CORE] },
     Package {
         folder: "crates/mvcc",
@@ -120,6 +127,7 @@ const PACKAGES: [Package; 18] = [
         workspace: &[
             "consensus",
             "disk",
+            "heap",
             "lease",
             "machine",
             "mvcc",
