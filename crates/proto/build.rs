@@ -13,9 +13,10 @@ use tonic_prost_build::{Config, FileDescriptorSet};
 const PROTO_DIR: &str = "../../proto";
 
 /// Every file, in no particular order.
-const PROTO_FILES: [&str; 7] = [
+const PROTO_FILES: [&str; 8] = [
     "authpb/auth.proto",
     "etcdserverpb/rpc.proto",
+    "kvorum/admin/v1/heap.proto",
     "kvorum/entry.proto",
     "kvorum/peer.proto",
     "mvccpb/kv.proto",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kvorum_consensus::{Clock, LeastRate};
 use kvorum_disk::{Disk, FaultyDisk, RealDisk};
+use kvorum_heap::Heap;
 use kvorum_machine::BackendKind;
 
 use crate::config::{
@@ -48,6 +49,7 @@ pub struct Builder {
     pub(crate) connections_max: usize,
     pub(crate) clock: Option<Clock>,
     pub(crate) backup_rate: LeastRate,
+    pub(crate) heap: Option<Heap>,
 }
 
 impl Builder {
@@ -79,6 +81,7 @@ impl Builder {
             compaction_batch_limit: kvorum_mvcc::Options::default().compaction_step_changes,
             compaction_sleep_interval: Duration::ZERO,
             corruption_checks: CorruptionChecks::default(),
+            memory: kvorum_heap::Settings::default(),
             log: LogOptions { level: LogLevel::Info, format: LogFormat::Json },
             unsafe_no_fsync: false,
         };
@@ -106,6 +109,7 @@ impl Builder {
             connections_max: CONNECTIONS_MAX,
             clock: None,
             backup_rate: LeastRate::default(),
+            heap: None,
             config,
         }
     }
@@ -319,6 +323,13 @@ impl Builder {
     /// How fast a client must read a backup, lest it be given up; 64 KiB a second over 30 seconds unless told otherwise.
     pub fn backup_rate_min(mut self, bytes_per_second: u64, window: Duration) -> Builder {
         self.backup_rate = LeastRate { bytes_per_second, window };
+        self
+    }
+
+    /// Hands the process's allocator to the member, which sets it, purges it and keeps the process below its limits of
+    /// memory, as its configuration and its operator say. Without it the member leaves allocator and memory alone.
+    pub fn heap(mut self, heap: Heap) -> Builder {
+        self.heap = Some(heap);
         self
     }
 

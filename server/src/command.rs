@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use kvorum_heap::Heap;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
@@ -21,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::builder::Builder;
 use crate::config::{self, Config, Invocation};
 use crate::server::Server;
-use crate::{dev, logging, snapshot_tool, version, wal_tool};
+use crate::{dev, logging, memory, snapshot_tool, version, wal_tool};
 
 /// How long a member may take to end after a signal. What it acknowledged is on disk, so cutting it short loses nothing.
 const STOP_TIME_MAX: Duration = Duration::from_millis(1900);
@@ -34,7 +35,8 @@ pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
-    let parsed = match config::parse(arguments, environment) {
+    let environment: Vec<_> = environment.into_iter().collect();
+    let parsed = match config::parse(arguments, environment.clone()) {
         Ok(parsed) => parsed,
         Err(error) => {
             eprintln!("kvorum: {error}");
@@ -53,8 +55,9 @@ pub fn run(
             on_runtime(dev::run(options.member_count))
         }
         Invocation::Serve(config) => {
+            let restarted = memory::restart_if_wanted(&config, &environment);
             logging::start(config.log);
-            for warning in parsed.warnings {
+            for warning in parsed.warnings.into_iter().chain(restarted.warnings) {
                 warn!("{warning}");
             }
             on_runtime(serve(*config))
@@ -86,7 +89,7 @@ async fn serve(config: Config) -> ExitCode {
         "starting"
     );
     let server = tokio::select! {
-        started = Builder::from_config(config).start() => match started {
+        started = member(config).start() => match started {
             Ok(server) => server,
             Err(error) if error.is_removed() => return removed(&error.to_string()),
             Err(error) => return failed(&error.to_string()),
@@ -107,6 +110,15 @@ async fn serve(config: Config) -> ExitCode {
             info!(signal = name, "stopping");
             end(server).await
         }
+    }
+}
+
+/// The member, with the allocator if that is ours.
+fn member(config: Config) -> Builder {
+    let member = Builder::from_config(config);
+    match Heap::of_process() {
+        Some(heap) => member.heap(heap),
+        None => member,
     }
 }
 

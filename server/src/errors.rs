@@ -13,6 +13,11 @@ use kvorum_machine::{CommandError, DefragmentError, RequestError};
 use kvorum_proto::errors::EtcdError;
 use tonic::{Code, Status};
 
+use crate::memory::MemoryError;
+
+/// The header that says why, where the text is etcd's and says less.
+pub(crate) const REASON: &str = "kvorum-reason";
+
 /// Why a call is answered with an error. It is shown as the text that goes out.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum CallError {
@@ -61,6 +66,24 @@ pub(crate) enum CallError {
     /// As many watch streams are open as may be.
     #[error("etcdserver: too many watch streams")]
     TooManyWatchStreams,
+    /// The process has as much memory as it may, and the request needs much, or puts something. Clients are told what etcd
+    /// tells them where it has too much to do; why stands beside it.
+    #[error("etcdserver: too many requests")]
+    NoMemory { resident_bytes: u64, limit_bytes: u64 },
+    /// The allocator is none of the member's business.
+    #[error(
+        "the member runs inside of a program whose allocator is its own: there is nothing to be read or set here"
+    )]
+    ForeignAllocator,
+    /// A setting that cannot be.
+    #[error("{0}")]
+    BadSetting(String),
+    /// A profile of a process that was started without a profiler.
+    #[error("{0}")]
+    NoProfiler(String),
+    /// A setting that could be, and was not made.
+    #[error("{0}")]
+    NotSet(String),
     /// The deadline that the client set has passed.
     #[error("context deadline exceeded")]
     DeadlineExceeded,
@@ -134,6 +157,20 @@ impl CallError {
         CallError::NotDefragmented { error: error.to_string(), is_no_room: error.is_no_room() }
     }
 
+    pub(crate) fn bad_setting(error: &dyn std::error::Error) -> CallError {
+        CallError::BadSetting(error.to_string())
+    }
+
+    /// What a client is told beside the text, if anything.
+    fn reason(&self) -> Option<String> {
+        match self {
+            CallError::NoMemory { resident_bytes, limit_bytes } => Some(format!(
+                "memory: the process has {resident_bytes} of {limit_bytes} bytes, large requests are refused"
+            )),
+            _ => None,
+        }
+    }
+
     /// The code that goes out.
     pub(crate) fn code(&self) -> Code {
         match self {
@@ -148,7 +185,10 @@ impl CallError {
             | CallError::SessionExpired
             | CallError::LeaderKeyMissing
             | CallError::ElectionNoLeader
-            | CallError::ElectionNotLeader => Code::Unknown,
+            | CallError::ElectionNotLeader
+            | CallError::NoMemory { .. } => Code::Unknown,
+            CallError::ForeignAllocator | CallError::NoProfiler(_) => Code::FailedPrecondition,
+            CallError::BadSetting(_) => Code::InvalidArgument,
             CallError::HealthUnknown => Code::NotFound,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
             CallError::NotDefragmented { is_no_room: false, .. } => Code::Unknown,
@@ -161,7 +201,7 @@ impl CallError {
                 MessageError::ReceivedTooLarge { .. } | MessageError::ReplyTooLarge { .. },
             ) => Code::ResourceExhausted,
             CallError::Message(MessageError::ConnectionFailed) => Code::Unavailable,
-            CallError::Message(_) | CallError::Internal => Code::Internal,
+            CallError::Message(_) | CallError::NotSet(_) | CallError::Internal => Code::Internal,
         }
     }
 }
@@ -179,7 +219,13 @@ impl From<CallError> for Status {
         // A text that does not change is not copied.
         match error {
             CallError::Etcd(named) => Status::new(code_sent(named), named.message()),
-            other => Status::new(other.code(), other.to_string()),
+            other => {
+                let mut status = Status::new(other.code(), other.to_string());
+                if let Some(reason) = other.reason().and_then(|reason| reason.parse().ok()) {
+                    status.metadata_mut().insert(REASON, reason);
+                }
+                status
+            }
         }
     }
 }
@@ -271,6 +317,23 @@ impl From<BackupError> for CallError {
                 return CallError::Internal;
             }
         })
+    }
+}
+
+impl From<MemoryError> for CallError {
+    fn from(error: MemoryError) -> CallError {
+        use kvorum_heap::{ChangeError, HeapError};
+        match &error {
+            MemoryError::Rules(_) | MemoryError::Request(_) => CallError::bad_setting(&error),
+            MemoryError::Heap(HeapError::Change(ChangeError::NoProfiler)) => {
+                CallError::NoProfiler(error.to_string())
+            }
+            MemoryError::Heap(HeapError::Change(
+                ChangeError::Undone(_) | ChangeError::HalfUndone { .. },
+            )) => CallError::NotSet(error.to_string()),
+            MemoryError::Heap(HeapError::Change(_)) => CallError::bad_setting(&error),
+            _ => CallError::NotSet(error.to_string()),
+        }
     }
 }
 

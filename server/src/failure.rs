@@ -46,6 +46,9 @@ pub enum StartError {
         /// Who holds something else.
         others: String,
     },
+    /// The settings of memory cannot be, or not be read.
+    #[error(transparent)]
+    Memory(#[from] crate::memory::MemoryError),
     /// A thread or runtime could not be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),

@@ -29,6 +29,7 @@ mod http;
 mod joining;
 mod listen;
 mod logging;
+mod memory;
 mod peer;
 mod running;
 mod server;
@@ -46,6 +47,8 @@ pub use builder::Builder;
 pub use corruption::CorruptionFigures;
 pub use failure::{FatalError, StartError};
 pub use joining::JoinError;
+pub use kvorum_heap::Heap;
+pub use memory::{MemoryError, RulesError, SettingsFileError};
 pub use peer::{PeerRx, PeerTransport, PeerTx};
 pub use server::Server;
 

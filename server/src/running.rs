@@ -36,6 +36,7 @@ use crate::failure::{FatalError, StartError};
 use crate::grpc::{ClientService, Context, Watches};
 use crate::joining::{self, Joined};
 use crate::listen::{ClientPort, ClientPortLimits};
+use crate::memory::{Keeper, Memory};
 use crate::peer::{Acceptor, Host, PeerRx, PeerTransport, PeerTx};
 use crate::socket::{BoundListener, Listener};
 use crate::space::{self, Disks, Space};
@@ -72,6 +73,13 @@ pub(crate) enum Stop {
 struct ClientThreads {
     count: usize,
     name: String,
+}
+
+impl ClientThreads {
+    fn of(builder: &Builder) -> ClientThreads {
+        let name = format!("{}client", builder.thread_name_prefix);
+        ClientThreads { count: builder.client_thread_count, name }
+    }
 }
 
 /// What the handle of a started member needs to know.
@@ -132,6 +140,7 @@ struct Running {
     endpoints: Vec<String>,
     peer_urls: Vec<String>,
     checks_done: Arc<ChecksDone>,
+    _keeper: Option<Keeper>,
 }
 
 impl Running {
@@ -146,15 +155,13 @@ impl Running {
         let transport =
             Arc::new(PeerTransport::new(identity.cluster, identity.member, pool.clone()));
         let config = builder.config.clone();
-        let clients = ClientThreads {
-            count: builder.client_thread_count,
-            name: format!("{}client", builder.thread_name_prefix),
-        };
+        let clients = ClientThreads::of(&builder);
         let limits = ClientPortLimits {
             connections_max: builder.connections_max,
             max_concurrent_streams: config.limits.max_concurrent_streams,
         };
         let (prefix, backup_rate) = (builder.thread_name_prefix.clone(), builder.backup_rate);
+        let (memory, keeper) = Memory::of(&builder, &disk)?.unzip();
         let clock = builder.clock.clone().unwrap_or_else(clock::machine);
         let disks = dirs.disks(disk.clone(), builder.wal.segment_bytes);
         let start =
@@ -179,6 +186,7 @@ impl Running {
             endpoints: sockets.client_urls.clone(),
             peer_urls: sockets.peer_urls.clone(),
             checks_done: Arc::default(),
+            _keeper: keeper,
         };
         let checks = config.corruption_checks;
         let opened = match all_started {
@@ -186,11 +194,13 @@ impl Running {
             Err(error) => Err(StartError::Thread(error)),
         };
         let opened = opened.and_then(|()| {
+            memory.as_ref().inspect(|memory| memory.judge_forwarded(&running.member));
             let (member, hub) = (running.member.clone(), running.watches.hub());
             let ends = (Handle::current(), is_closing.clone());
             let context =
                 Context::new(member, hub, &config, clock, ends, (is_joining, space.clone()))
-                    .with_backup_rate(backup_rate);
+                    .with_backup_rate(backup_rate)
+                    .with_memory(memory);
             let port = ClientPort::new(ClientService::new(context), limits, is_closing);
             running.serve_clients(port, clients, sockets.clients)
         });

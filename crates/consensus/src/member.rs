@@ -19,6 +19,7 @@ use crate::errors::{
 };
 use crate::leases::{self, TimeToLive};
 use crate::probes;
+use crate::proposals::Admission;
 use crate::reconfigure;
 use crate::retention;
 use crate::runtime::Runtime;
@@ -53,6 +54,12 @@ impl<R: Runtime, T: Transport> Member<R, T> {
     /// Proposes one command and waits for its outcome. May be called on any runtime.
     pub async fn propose(&self, kind: CommandKind, request: Bytes) -> Result<Reply, ProposeError> {
         self.shared.proposals.propose(kind, request).await
+    }
+
+    /// Has this member, while it leads, ask `admission` before it takes a follower's entry in: one that is not admitted
+    /// is answered as too many requests, all its commands together. To be called once, when the member has started.
+    pub fn judge_forwarded(&self, admission: Admission) {
+        self.shared.proposals.judge_forwarded(admission);
     }
 
     /// Returns once this member has applied everything that was acknowledged anywhere before the call, so that a read of

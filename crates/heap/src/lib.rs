@@ -22,7 +22,7 @@
 //! | [`change`](Change) | what can be set while it runs, with the ranges |
 //! | [`policy`](Policy) | named sets of settings |
 //! | [`startup`](Startup) | what is set when the process starts |
-//! | [`saved`](Saved) | settings as text, to be kept over a restart: `docs/formats/heap.md` |
+//! | [`settings`](Settings) | all of these together, and as text, to be kept over a restart: `docs/formats/heap.md` |
 //! | [`profile`](pprof) | a dump of the profiler as a pprof file |
 //!
 //! Not done: an allocator other than jemalloc; arenas of one's own; thread caches of other threads, which only their own
@@ -34,7 +34,7 @@ mod mallctl;
 mod policy;
 mod profile;
 mod readings;
-mod saved;
+mod settings;
 mod startup;
 
 pub use change::{Change, ChangeError, DECAY_MS_MAX};
@@ -42,7 +42,7 @@ pub use heap::{Heap, HeapError, Target};
 pub use policy::{Policy, UnknownPolicy};
 pub use profile::{ProfileError, pprof};
 pub use readings::{ArenaReading, Profiling, Readings};
-pub use saved::{Saved, SavedError};
+pub use settings::{Settings, SettingsError};
 pub use startup::{
     ARENAS_MAX, CONF_VARIABLE, Merged, Startup, StartupError, THREAD_CACHE_BYTES_MAX,
 };

@@ -1,5 +1,5 @@
-//! Rust types, clients and service traits for everything under `proto/` (etcd's v3 API, the log entry and the peer
-//! protocol), and the table of etcd's error texts.
+//! Rust types, clients and service traits for everything under `proto/` (etcd's v3 API, the admin API, the log
+//! entry and the peer protocol), and the table of etcd's error texts.
 //!
 //! This crate must never hold logic: what a message means is decided by those who send and receive it.
 //!
@@ -7,6 +7,7 @@
 //! answers of KV and Watch over key-values and events that stay encoded, for a server that copies stored bytes into an
 //! answer; requests are the same types in both. The two encode to the same bytes.
 
+pub mod admin;
 pub mod api;
 pub mod entry;
 pub mod errors;

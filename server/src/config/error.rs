@@ -151,6 +151,17 @@ pub enum BadValue {
     /// A length of time too short to keep to.
     #[error("it must be at least {0:?}")]
     ShortTime(std::time::Duration),
+    /// A number outside its range.
+    #[error("it must be a whole number from {0} to {1}")]
+    NumberRange(u64, u64),
+    /// A length of time that is none, or outside its range.
+    #[error("it must be a time from {0:?} to {1:?}, such as 10s or 5m{2}")]
+    TimeRange(std::time::Duration, std::time::Duration, &'static str),
+    /// Not a number of bytes.
+    #[error(
+        "it must be a number of bytes such as 1073741824, 512MiB or 4GiB, at least 64MiB, or 0 for no limit"
+    )]
+    Bytes,
     /// Neither true nor false.
     #[error("it must be true or false")]
     Switch,

@@ -33,6 +33,7 @@ pub(super) enum Group {
     Leases,
     Compaction,
     Checks,
+    Memory,
     Logging,
     Unsafe,
     Other,
@@ -51,7 +52,7 @@ impl Flag {
 }
 
 use Group::{
-    Checks, Clustering, Compaction, Leases, Limits, Logging, Member, Other, Unsafe, Watches,
+    Checks, Clustering, Compaction, Leases, Limits, Logging, Member, Memory, Other, Unsafe, Watches,
 };
 use Kind::{Number, Switch, Text, Time, Urls};
 
@@ -130,6 +131,16 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Checks, Time, COMPACT_HASH_CHECK[1], "1m", "The same under the name it has in etcd 3.5."),
     Flag::new(Checks, Switch, INITIAL_CORRUPT_CHECK[0], "false", "Do not serve clients before the other members' data was compared with this one's."),
     Flag::new(Checks, Switch, INITIAL_CORRUPT_CHECK[1], "false", "The same under the name it has in etcd 3.5."),
+    Flag::new(Memory, Text, "memory-soft-limit", "60% of the memory there is", "Memory of the process beyond which it is purged, in bytes or as 512MiB, 4GiB; 0: no limit; not in etcd."),
+    Flag::new(Memory, Text, "memory-hard-limit", "75% of the memory there is", "Memory of the process at which large requests are refused, at least 64MiB; 0: no limit; not in etcd."),
+    Flag::new(Memory, Text, "heap-policy", "balanced", "What freed memory is kept for: 'balanced', 'latency' or 'compact'; not in etcd."),
+    Flag::new(Memory, Switch, "heap-background-threads", "true", "Give freed memory back by threads of the allocator; not in etcd."),
+    Flag::new(Memory, Time, "heap-dirty-decay", "the policy's", "How long freed memory is kept, from 0s to 24h; not in etcd."),
+    Flag::new(Memory, Time, "heap-muzzy-decay", "the policy's", "How long it is then left to the system's choice, from 0s to 24h; not in etcd."),
+    Flag::new(Memory, Time, "heap-quiet-purge", "30s", "How long there have been no requests when memory is purged, from 1s to 24h; 0: never; not in etcd."),
+    Flag::new(Memory, Switch, "heap-profiling", "false", "Begin with the allocator's profiler on; not in etcd."),
+    Flag::new(Memory, Number, "heap-arenas", "the allocator's", "How many arenas threads are spread over, from 1 to 1024; not in etcd."),
+    Flag::new(Memory, Number, "heap-thread-cache-bytes", "32768", "Longest allocation that threads keep for themselves when it is freed, from 0 to 32768; not in etcd."),
     Flag::new(Logging, Text, "log-level", "info", "One of debug, info, warn, error, panic, fatal."),
     Flag::new(Logging, Text, "log-format", "json", "'json' or 'console'."),
     Flag::new(Unsafe, Switch, "force-new-cluster", "false", "Go on without the other members, who are removed: for a cluster that has lost its majority for good."),

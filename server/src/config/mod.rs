@@ -19,6 +19,7 @@ mod error;
 mod flags;
 mod help;
 pub mod identity;
+mod memory;
 mod model;
 mod parse;
 mod settings;

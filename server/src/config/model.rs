@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kvorum_heap::Settings as MemorySettings;
 use tracing::level_filters::LevelFilter;
 
 use super::{InitialCluster, ServerUrl, SnapshotCommand};
@@ -115,6 +116,8 @@ pub struct Config {
     pub compaction_sleep_interval: Duration,
     /// When members are compared.
     pub corruption_checks: CorruptionChecks,
+    /// How the process's memory is managed, where it is this program's own: what is `None` follows from the machine.
+    pub memory: MemorySettings,
     /// What to log.
     pub log: LogOptions,
     /// Whether nothing is synced. Acknowledged writes may be lost.

@@ -10,6 +10,7 @@ use super::flags::{
     CORRUPT_CHECK, DEFAULT_CLIENT_URL, DEFAULT_PEER_URL, INITIAL_CORRUPT_CHECK, LEASE_CHECKPOINT,
     MAX_LEARNERS, WATCH_PROGRESS,
 };
+use super::memory::memory_settings;
 use super::model::{
     AUTO_COMPACTION_AGE_MIN, AutoCompaction, ClusterState, Config, CorruptionChecks,
     LEASE_CHECKPOINT_INTERVAL, LEASE_CHECKPOINT_INTERVAL_MIN, Limits, LogFormat, LogLevel,
@@ -61,6 +62,7 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
         compaction_batch_limit: compaction_batch_limit(settings)?,
         compaction_sleep_interval: settings.time(COMPACTION_SLEEP)?.unwrap_or_default(),
         corruption_checks: corruption_checks(settings)?,
+        memory: memory_settings(settings)?,
         log: log_options(settings, LogOptions { level: LogLevel::Info, format: LogFormat::Json })?,
         unsafe_no_fsync: settings.switch("unsafe-no-fsync")?,
         name,

@@ -27,6 +27,7 @@ use super::turns::Turns;
 use crate::CoreMember;
 use crate::config::{Config, Limits, MembershipRules};
 use crate::errors::CallError;
+use crate::memory::{Ceiling, Memory};
 use crate::space::Space;
 
 /// The most calls open at once, of all clients together. Each holds a task and its buffers.
@@ -70,6 +71,8 @@ pub(crate) struct Context {
     backup_rate: LeastRate,
     defragmentations: Turns<Result<(), CallError>>,
     panic_count: AtomicU64,
+    memory: Option<Memory>,
+    ceiling: Ceiling,
 }
 
 impl Context {
@@ -106,12 +109,31 @@ impl Context {
             backup_rate: LeastRate::default(),
             defragmentations: Turns::default(),
             panic_count: AtomicU64::new(0),
+            memory: None,
+            ceiling: Ceiling::default(),
         }
     }
 
     /// The same, with backups read at that rate at least.
     pub(crate) fn with_backup_rate(self, backup_rate: LeastRate) -> Context {
         Context { backup_rate, ..self }
+    }
+
+    /// The same, in a process whose memory is ours.
+    pub(crate) fn with_memory(self, memory: Option<Memory>) -> Context {
+        let ceiling = memory.as_ref().map(|memory| memory.ceiling().clone()).unwrap_or_default();
+        let receiving = self.receiving.under(ceiling.clone());
+        Context { memory, ceiling, receiving, ..self }
+    }
+
+    /// The memory of the process, if it is ours.
+    pub(super) fn memory(&self) -> Result<&Memory, CallError> {
+        self.memory.as_ref().ok_or(CallError::ForeignAllocator)
+    }
+
+    /// What is asked before much memory is used.
+    pub(super) fn ceiling(&self) -> &Ceiling {
+        &self.ceiling
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -243,6 +265,9 @@ impl Context {
 
     /// A place for one more call, held until it is answered.
     pub(super) fn enter(&self) -> Result<SemaphorePermit<'_>, CallError> {
+        if let Some(memory) = &self.memory {
+            memory.note_traffic();
+        }
         self.calls.try_acquire().map_err(|_| EtcdError::RequestTooManyRequests.into())
     }
 

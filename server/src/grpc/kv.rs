@@ -29,8 +29,8 @@ pub(super) async fn range(
         context.read_barrier().await?;
     }
     let view = context.reader().store().view();
-    let is_large = reads::is_large_range(&view, &request);
-    reads::answer(context, is_large, move |context| {
+    let size = reads::size_of_range(&view, context.reader().store(), &request);
+    reads::answer(context, size, move |context| {
         let mut response =
             range::range(&view, &request).map_err(|error| context.range_error(error))?;
         context.fill(&mut response.header);
@@ -46,6 +46,7 @@ pub(super) async fn put(
     encoded: Bytes,
 ) -> Result<Bytes, CallError> {
     validate::put(request)?;
+    context.ceiling().admit_put()?;
     context.admit_bytes(encoded.len()).await?;
     match context.propose(CommandKind::Put, encoded).await? {
         Reply::Put(mut response) => {
@@ -63,10 +64,17 @@ pub(super) async fn delete_range(
     encoded: Bytes,
 ) -> Result<Bytes, CallError> {
     validate::delete_range(request)?;
+    // What was there before is read on the way: that is refused before anything is deleted, or not at all.
+    let bytes = reads::previous_bytes(context.reader().store(), request);
+    let granted = match bytes {
+        Some(bytes) => Some(Box::pin(context.ceiling().grant(bytes)).await?),
+        None => None,
+    };
     match context.propose(CommandKind::DeleteRange, encoded).await? {
         Reply::DeleteRange(mut response) => {
             context.fill(&mut response.header);
-            reads::encode(context, response).await
+            drop(granted);
+            reads::encode_applied(context, response).await
         }
         _ => Err(CallError::Internal),
     }
@@ -83,12 +91,19 @@ pub(super) async fn txn(
         return read_only_txn(context, request).await;
     }
     if txn::has_put(&request) {
+        context.ceiling().admit_put()?;
         context.admit_bytes(encoded.len()).await?;
     }
+    // What a transaction reads is refused before it writes, or not at all.
+    let granted = match reads::bytes_beside_writes(context.reader().store(), &request) {
+        Some(bytes) => Some(Box::pin(context.ceiling().grant(bytes)).await?),
+        None => None,
+    };
     match context.propose(CommandKind::Txn, encoded).await? {
         Reply::Txn(mut response) => {
             context.fill(&mut response.header);
-            reads::encode(context, response).await
+            drop(granted);
+            reads::encode_applied(context, response).await
         }
         _ => Err(CallError::Internal),
     }
@@ -99,8 +114,8 @@ async fn read_only_txn(context: &Arc<Context>, request: TxnRequest) -> Result<By
         context.read_barrier().await?;
     }
     let view = context.reader().store().view();
-    let is_large = reads::is_large_txn(&view, &request);
-    reads::answer(context, is_large, move |context| {
+    let size = reads::size_of_txn(&view, context.reader().store(), &request);
+    reads::answer(context, size, move |context| {
         let mut response =
             txn::read_only(&view, &request).map_err(|error| context.range_error(error))?;
         context.fill(&mut response.header);

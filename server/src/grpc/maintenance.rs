@@ -13,7 +13,7 @@ use kvorum_types::MemberId;
 
 use super::alarm;
 use super::context::Context;
-use super::reads;
+use super::reads::{self, Size};
 use super::reply::frame;
 use crate::errors::CallError;
 use crate::version::VERSIONS;
@@ -81,7 +81,7 @@ pub(super) async fn move_leader(
 /// anything; this one is the same on members with the same history.
 pub(super) async fn hash(context: &Arc<Context>) -> Result<Bytes, CallError> {
     let view = context.reader().store().view();
-    reads::answer(context, true, move |context| {
+    reads::answer(context, Size::of(true), move |context| {
         let found = context.hash(&view, 0)?;
         Ok(HashResponse { header: context.header(view.revision()), hash: found.hash })
     })
@@ -94,7 +94,7 @@ pub(super) async fn hash_kv(
     request: HashKvRequest,
 ) -> Result<Bytes, CallError> {
     let view = context.reader().store().view();
-    reads::answer(context, true, move |context| {
+    reads::answer(context, Size::of(true), move |context| {
         let found = context.hash(&view, request.revision)?;
         Ok(HashKvResponse {
             header: context.header(view.revision()),

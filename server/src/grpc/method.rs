@@ -25,6 +25,7 @@ pub(super) enum Method {
     LeaseKeepAlive,
     Concurrency(ConcurrencyMethod),
     Observe,
+    Heap(HeapMethod),
     HealthCheck,
     HealthWatch,
     HealthList,
@@ -47,6 +48,17 @@ pub(super) enum LeaseMethod {
     Revoke,
     TimeToLive,
     Leases,
+}
+
+/// A call of the allocator's service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum HeapMethod {
+    Stats,
+    GetPolicy,
+    SetPolicy,
+    Set,
+    Purge,
+    Profile,
 }
 
 /// A call of Lock or Election that has one request and one answer.
@@ -97,6 +109,12 @@ impl Method {
             "/etcdserverpb.Maintenance/Alarm" => Method::Alarm,
             "/etcdserverpb.Maintenance/Downgrade" => Method::Downgrade,
             "/grpc.health.v1.Health/Check" => Method::HealthCheck,
+            "/kvorum.admin.v1.Heap/Stats" => Method::Heap(HeapMethod::Stats),
+            "/kvorum.admin.v1.Heap/GetPolicy" => Method::Heap(HeapMethod::GetPolicy),
+            "/kvorum.admin.v1.Heap/SetPolicy" => Method::Heap(HeapMethod::SetPolicy),
+            "/kvorum.admin.v1.Heap/Set" => Method::Heap(HeapMethod::Set),
+            "/kvorum.admin.v1.Heap/Purge" => Method::Heap(HeapMethod::Purge),
+            "/kvorum.admin.v1.Heap/Profile" => Method::Heap(HeapMethod::Profile),
             "/grpc.health.v1.Health/Watch" => Method::HealthWatch,
             "/grpc.health.v1.Health/List" => Method::HealthList,
             _ => return None,
@@ -120,6 +138,7 @@ static UNSERVED: &[(&str, &[&str])] = &[
     ]),
     ("v3lockpb.Lock", &[]),
     ("v3electionpb.Election", &[]),
+    ("kvorum.admin.v1.Heap", &[]),
 ];
 
 /// What to answer to a path that names nothing served.

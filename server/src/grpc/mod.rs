@@ -27,6 +27,7 @@ mod deadline;
 mod defragment;
 mod downgrade;
 mod health;
+mod heap;
 mod kv;
 mod leader_watch;
 mod lease;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvorum_machine::validate;
-use kvorum_mvcc::{Read, View};
+use kvorum_mvcc::{Read, StoreReader, View};
 use kvorum_proto::errors::EtcdError;
-use kvorum_proto::wire::{RangeRequest, TxnRequest, request_op::Request};
+use kvorum_proto::wire::{DeleteRangeRequest, RangeRequest, TxnRequest, request_op::Request};
 use kvorum_types::KeyRange;
 use prost::Message;
 use tokio::task::spawn_blocking;
@@ -15,12 +15,99 @@ use tokio::task::spawn_blocking;
 use super::context::Context;
 use super::reply::frame;
 use crate::errors::CallError;
+use crate::memory::{Grant, LARGE_BYTES};
 
 /// Up to here a read takes its time from the calls beside it: well below a millisecond.
 pub(super) const FEW_KEYS: usize = 256;
 
+/// The most that a key is estimated to have.
+const MEAN_BYTES_MAX: u64 = 4096;
+
 /// Up to here encoding does.
 const FEW_BYTES: usize = 1024 * 1024;
+
+/// How much a read is about to take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Size {
+    Small,
+    /// Many keys, and an answer of about so many bytes.
+    Large {
+        bytes: usize,
+    },
+}
+
+/// How much a range may take.
+pub(super) fn size_of_range(view: &View, store: &StoreReader, request: &RangeRequest) -> Size {
+    if !is_large_range(view, request) {
+        return Size::Small;
+    }
+    Size::Large { bytes: estimated_bytes(view, store, request) }
+}
+
+/// How much a transaction that only reads may take.
+pub(super) fn size_of_txn(view: &View, store: &StoreReader, request: &TxnRequest) -> Size {
+    if !is_large_txn(view, request) {
+        return Size::Small;
+    }
+    let bytes = ranges_of(request).map(|range| estimated_bytes(view, store, range));
+    Size::Large { bytes: bytes.fold(0, usize::saturating_add) }
+}
+
+impl Size {
+    /// Of what takes long and answers little, or takes not even long.
+    pub(super) fn of(is_large: bool) -> Size {
+        if is_large { Size::Large { bytes: 0 } } else { Size::Small }
+    }
+}
+
+/// What the ranges of a transaction that also writes take, if that is much.
+pub(super) fn bytes_beside_writes(store: &StoreReader, request: &TxnRequest) -> Option<usize> {
+    ranges_of(request).find(|range| !range.range_end.is_empty())?;
+    let view = store.view();
+    let bytes = ranges_of(request).map(|range| estimated_bytes(&view, store, range));
+    Some(bytes.fold(0, usize::saturating_add)).filter(|bytes| *bytes > LARGE_BYTES)
+}
+
+/// What the answer to a deletion takes that tells what was there, if that is much.
+pub(super) fn previous_bytes(store: &StoreReader, request: &DeleteRangeRequest) -> Option<usize> {
+    if !request.prev_kv || request.range_end.is_empty() {
+        return None;
+    }
+    let keys = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
+    let bytes = bytes_of_keys(&store.view(), store, &keys, 0);
+    Some(bytes).filter(|bytes| *bytes > LARGE_BYTES)
+}
+
+/// About how long the answer to a range is.
+fn estimated_bytes(view: &View, store: &StoreReader, request: &RangeRequest) -> usize {
+    if request.count_only || request.range_end.is_empty() {
+        return 0;
+    }
+    let keys = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
+    bytes_of_keys(view, store, &keys, request.limit)
+}
+
+/// As many keys as there are now, each of the mean length. What was read is counted once it is there: this is to keep
+/// what is read at the same time within bounds.
+fn bytes_of_keys(view: &View, store: &StoreReader, keys: &KeyRange, limit: i64) -> usize {
+    let count = |keys: &KeyRange| view.count(keys, 0).unwrap_or(0);
+    let mut key_count = count(keys);
+    if limit > 0 {
+        key_count = key_count.min(limit.unsigned_abs());
+    }
+    let mean_bytes = store.in_use_bytes() / count(&KeyRange::all()).max(1);
+    // History counts in the mean, and not in the answer.
+    let mean_bytes = mean_bytes.clamp(1, MEAN_BYTES_MAX);
+    usize::try_from(key_count.saturating_mul(mean_bytes)).unwrap_or(usize::MAX)
+}
+
+fn ranges_of(request: &TxnRequest) -> impl Iterator<Item = &RangeRequest> {
+    let operations = request.success.iter().chain(&request.failure);
+    operations.filter_map(|operation| match &operation.request {
+        Some(Request::RequestRange(range)) => Some(range),
+        _ => None,
+    })
+}
 
 /// Whether a range may touch many keys. Where that takes more than a look to find out, it may.
 pub(super) fn is_large_range(view: &View, request: &RangeRequest) -> bool {
@@ -43,26 +130,38 @@ pub(super) fn is_large_range(view: &View, request: &RangeRequest) -> bool {
 
 /// Whether a transaction that only reads may touch many keys. Nothing nested does: that counts as writing.
 pub(super) fn is_large_txn(view: &View, request: &TxnRequest) -> bool {
-    let ranges = request.success.iter().chain(&request.failure);
-    let mut large = ranges.filter_map(|operation| match &operation.request {
-        Some(Request::RequestRange(range)) => Some(is_large_range(view, range)),
-        _ => None,
-    });
-    large.any(|is_large| is_large)
+    ranges_of(request).any(|range| is_large_range(view, range))
         || request.compare.iter().any(|compare| !compare.range_end.is_empty())
 }
 
-/// Reads with `work` and encodes the answer, both here or, if `is_large`, both on a thread of their own.
+/// Reads with `work` and encodes the answer, both here or, if `size` is large, both on a thread of their own.
 pub(super) async fn answer<M: Message + 'static>(
     context: &Arc<Context>,
-    is_large: bool,
+    size: Size,
     work: impl FnOnce(&Context) -> Result<M, CallError> + Send + 'static,
 ) -> Result<Bytes, CallError> {
-    if is_large {
+    match size {
+        Size::Small => encode(context, work(context)?).await,
         // Boxed, so that the tasks of all the small reads are smaller.
-        return Box::pin(run_elsewhere(context, |context| frame(&work(context)?))).await;
+        Size::Large { bytes } => Box::pin(answer_elsewhere(context, bytes, work)).await,
     }
-    encode(context, work(context)?).await
+}
+
+/// Reads and encodes what is estimated to have so many bytes.
+async fn answer_elsewhere<M: Message + 'static>(
+    context: &Arc<Context>,
+    bytes: usize,
+    work: impl FnOnce(&Context) -> Result<M, CallError> + Send + 'static,
+) -> Result<Bytes, CallError> {
+    let mut grant = context.ceiling().grant(answer_bytes(bytes)).await?;
+    run_elsewhere(context, move |context| {
+        let message = work(context)?;
+        grant.grow_now(answer_bytes(message.encoded_len()))?;
+        let framed = frame(&message);
+        grant.settle();
+        framed
+    })
+    .await
 }
 
 /// Encodes an answer, here unless it is large.
@@ -70,10 +169,47 @@ pub(super) async fn encode<M: Message + 'static>(
     context: &Arc<Context>,
     message: M,
 ) -> Result<Bytes, CallError> {
-    if message.encoded_len() > FEW_BYTES {
-        return Box::pin(run_elsewhere(context, move |_| frame(&message))).await;
+    let bytes = message.encoded_len();
+    if bytes <= LARGE_BYTES {
+        return frame(&message);
     }
-    frame(&message)
+    let granted = async {
+        let grant = context.ceiling().grant(answer_bytes(bytes)).await?;
+        encode_granted(context, grant, bytes, message).await
+    };
+    Box::pin(granted).await
+}
+
+/// The same for the answer to a command that has been applied, and so is given whatever it takes.
+pub(super) async fn encode_applied<M: Message + 'static>(
+    context: &Arc<Context>,
+    message: M,
+) -> Result<Bytes, CallError> {
+    let bytes = message.encoded_len();
+    if bytes <= LARGE_BYTES {
+        return frame(&message);
+    }
+    let grant = context.ceiling().grant_unasked(answer_bytes(bytes));
+    Box::pin(encode_granted(context, grant, bytes, message)).await
+}
+
+async fn encode_granted<M: Message + 'static>(
+    context: &Arc<Context>,
+    grant: Grant,
+    bytes: usize,
+    message: M,
+) -> Result<Bytes, CallError> {
+    let encode = move |_: &Context| {
+        let framed = frame(&message);
+        grant.settle();
+        framed
+    };
+    run(context, bytes > FEW_BYTES, encode).await
+}
+
+/// What an answer takes: what was read, and what is sent.
+fn answer_bytes(encoded_bytes: usize) -> usize {
+    encoded_bytes.saturating_mul(2)
 }
 
 /// Runs `work` here or, if it `is_large`, on a thread of its own.

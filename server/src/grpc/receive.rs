@@ -21,6 +21,7 @@ use kvorum_proto::errors::EtcdError;
 use tokio::time::timeout;
 
 use crate::errors::{CallError, MessageError};
+use crate::memory::{Ceiling, LARGE_BYTES};
 
 /// The mark, then the length as a big-endian number.
 pub(super) const PREFIX_BYTES: usize = 1 + size_of::<u32>();
@@ -38,6 +39,8 @@ pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encod
 pub(super) struct Budget {
     bytes_held: Arc<AtomicUsize>,
     bytes_max: usize,
+    /// What is asked before a large one is put together.
+    ceiling: Ceiling,
 }
 
 impl Default for Budget {
@@ -54,7 +57,12 @@ pub(super) struct Share {
 
 impl Budget {
     pub(super) fn of(bytes_max: usize) -> Budget {
-        Budget { bytes_held: Arc::default(), bytes_max }
+        Budget { bytes_held: Arc::default(), bytes_max, ceiling: Ceiling::default() }
+    }
+
+    /// The same under a ceiling of the process's memory.
+    pub(super) fn under(self, ceiling: Ceiling) -> Budget {
+        Budget { ceiling, ..self }
     }
 
     pub(super) fn share(&self) -> Share {
@@ -138,12 +146,22 @@ where
     share.grow(first.len())?;
     // Not made as long as announced at once: an announcement costs a client nothing.
     let mut joined = BytesMut::from(first);
+    let mut grant = None;
     while prefix.end_of_message(&joined)?.is_none() {
         let data = next_data(body).await?.ok_or(MessageError::UnexpectedEnd)?;
         share.grow(data.len())?;
         joined.extend_from_slice(&data);
+        if joined.len() > LARGE_BYTES {
+            // Once for the message, and once more for the entry that it becomes a part of.
+            let grant = grant.get_or_insert_with(|| budget.ceiling.grant_unasked(0));
+            grant.grow_to(joined.len().saturating_mul(2)).await?;
+        }
     }
-    Ok(joined.freeze())
+    let joined = joined.freeze();
+    Ok(match grant {
+        Some(grant) => grant.hold(joined),
+        None => joined,
+    })
 }
 
 async fn next_data<B>(body: &mut B) -> Result<Option<Bytes>, CallError>

@@ -26,8 +26,8 @@ use super::method::{self, Method};
 use super::reflection::Reflection;
 use super::reply::{self, ReplyBody};
 use super::{
-    alarm, cluster, concurrency, deadline, defragment, downgrade, health, kv, lease, maintenance,
-    range_stream, receive, snapshot, watch,
+    alarm, cluster, concurrency, deadline, defragment, downgrade, health, heap, kv, lease,
+    maintenance, range_stream, receive, snapshot, watch,
 };
 use crate::errors::{CallError, MessageError};
 use crate::http as plain;
@@ -218,6 +218,7 @@ impl ClientService {
                 context.admit(headers, false)?;
                 downgrade::downgrade(context, &request).await
             }
+            Method::Heap(method) => heap::unary(context, method, headers, &encoded).await,
             Method::HealthCheck => {
                 let request: HealthCheckRequest = decode(&encoded)?;
                 context.admit(headers, false)?;

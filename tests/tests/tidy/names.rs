@@ -39,7 +39,7 @@ const PARSING_FILES: [&str; 35] = [
     "crates/consensus/src/codec.rs",
     "crates/consensus/src/compression.rs",
     "crates/heap/src/profile/dump.rs",
-    "crates/heap/src/saved.rs",
+    "crates/heap/src/settings.rs",
     "crates/lease/src/chunk.rs",
     "crates/machine/src/checkpoint/backup.rs",
     "crates/machine/src/checkpoint/files.rs",

@@ -18,7 +18,7 @@
 mod encode;
 mod queue;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,7 +58,11 @@ pub(crate) struct Proposals {
     clock: Arc<Clock>,
     queue: Mutex<Queue>,
     wake: Notify,
+    admission: OnceLock<Admission>,
 }
+
+/// Says whether an entry of a follower's may go into this leader's log.
+pub type Admission = Box<dyn Fn(&Bytes) -> bool + Send + Sync>;
 
 /// What the proposer sends next.
 pub(crate) struct Cut {
@@ -100,7 +104,8 @@ impl Proposals {
         clock: Arc<Clock>,
     ) -> Proposals {
         let queue = Mutex::new(Queue::new(limits));
-        Proposals { me, incarnation, pool, log, clock, queue, wake: Notify::new() }
+        let (wake, admission) = (Notify::new(), OnceLock::new());
+        Proposals { me, incarnation, pool, log, clock, queue, wake, admission }
     }
 
     /// Takes a request in and waits for its outcome.
@@ -147,9 +152,19 @@ impl Proposals {
         outcome.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
+    /// Has followers' entries judged before they are taken in. What was said first stays.
+    pub(crate) fn judge_forwarded(&self, admission: Admission) {
+        // A second judge would be one member serving twice, which it does not.
+        let _ = self.admission.set(admission);
+    }
+
     /// Takes a follower's entry in, to become a part of one of this leader's.
     pub(crate) fn forwarded(&self, entry: Bytes, term: u64) -> oneshot::Receiver<Forwarded> {
         let (reply, outcome) = oneshot::channel();
+        if self.admission.get().is_some_and(|admits| !admits(&entry)) {
+            let _ = reply.send(Forwarded::NotAppended(Refusal::TooManyRequests));
+            return outcome;
+        }
         // What would take room its member has refused; what makes room goes on while the log's last segment lasts.
         let followers = FollowersEntry { entry, term, reply };
         let mut queue = self.queue.lock();

@@ -9,7 +9,7 @@ use kvorum_proto::api::etcdserverpb::{
 use kvorum_types::LeaseId;
 
 use super::super::context::Context;
-use super::super::reads::{self, FEW_KEYS};
+use super::super::reads::{self, FEW_KEYS, Size};
 use super::super::reply::frame;
 use crate::errors::CallError;
 
@@ -31,7 +31,7 @@ pub(super) async fn time_to_live(
         });
     };
     let is_large = wants_keys && found.keys().nth(FEW_KEYS).is_some();
-    reads::answer(context, is_large, move |context| {
+    reads::answer(context, Size::of(is_large), move |context| {
         let keys = if wants_keys {
             found.keys().map(Bytes::copy_from_slice).collect()
         } else {
@@ -51,7 +51,7 @@ pub(super) async fn time_to_live(
 /// All leases this member knows, those that end first in front where it leads.
 pub(super) async fn leases(context: &Arc<Context>) -> Result<Bytes, CallError> {
     let is_large = context.reader().leases().len() > FEW_KEYS;
-    reads::answer(context, is_large, |context| {
+    reads::answer(context, Size::of(is_large), |context| {
         let leases = context.leases().into_iter().map(|id| LeaseStatus { id: id.0 }).collect();
         let header = context.header(context.reader().store().revision());
         Ok(LeaseLeasesResponse { header, leases })

@@ -10,6 +10,7 @@ mod downgrade;
 mod elect;
 mod endpoint;
 pub mod get;
+mod heap;
 mod lease;
 mod lock;
 mod member;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Command> {
         defrag::command(),
         snapshot::command(),
         downgrade::command(),
+        heap::command(),
         bench::command(),
         version::command(),
         completion::command(),
@@ -78,6 +80,7 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "snapshot" => snapshot::run(matches).await,
         "defrag" => defrag::run(matches).await,
         "downgrade" => downgrade::run(matches).await,
+        "heap" => heap::run(matches).await,
         "bench" => bench::run(matches).await,
         "version" => version::run(),
         "completion" => completion::run(matches),

@@ -10,6 +10,7 @@
 
 mod admin;
 mod fields;
+pub mod heap;
 mod json;
 mod lease;
 mod protobuf;

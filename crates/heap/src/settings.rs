@@ -12,11 +12,11 @@ const FORMAT_VERSION: u32 = 1;
 const CHECKSUM: &str = "crc32c";
 
 /// The longest text that is read.
-pub(crate) const SAVED_BYTES_MAX: usize = 4096;
+pub(crate) const SETTINGS_BYTES_MAX: usize = 4096;
 
 /// What is kept. What is `None` was never set for good.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Saved {
+pub struct Settings {
     /// The policy.
     pub policy: Option<Policy>,
     /// See [`Change::background_threads`].
@@ -41,7 +41,7 @@ pub struct Saved {
 
 /// Why a text holds no settings.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum SavedError {
+pub enum SettingsError {
     /// It does not begin as such a text does.
     #[error("it does not begin with {MAGIC:?} and a version")]
     Foreign,
@@ -70,7 +70,7 @@ pub enum SavedError {
     Policy(#[from] UnknownPolicy),
 }
 
-impl Saved {
+impl Settings {
     /// What is set while the process runs: the policy's settings, and what was set beside them.
     pub fn change(&self) -> Change {
         let policy = self.policy.map(Policy::change).unwrap_or_default();
@@ -89,18 +89,18 @@ impl Saved {
     }
 
     /// These, and what `over` says instead.
-    pub fn overlaid(&self, over: &Saved) -> Saved {
+    pub fn overlaid(&self, over: &Settings) -> Settings {
         // A policy that is chosen replaces what was set beside the one before it.
         let below = match over.policy {
             None => *self,
-            Some(_) => Saved {
+            Some(_) => Settings {
                 background_threads: None,
                 dirty_decay_ms: None,
                 muzzy_decay_ms: None,
                 ..*self
             },
         };
-        Saved {
+        Settings {
             policy: over.policy.or(below.policy),
             background_threads: over.background_threads.or(below.background_threads),
             dirty_decay_ms: over.dirty_decay_ms.or(below.dirty_decay_ms),
@@ -115,7 +115,7 @@ impl Saved {
     }
 
     /// Checks every value's range.
-    pub fn check(&self) -> Result<(), SavedError> {
+    pub fn check(&self) -> Result<(), SettingsError> {
         self.change().check()?;
         Ok(self.startup().check()?)
     }
@@ -144,46 +144,46 @@ impl Saved {
         text
     }
 
-    /// Reads what [`Saved::encode`] has written.
-    pub fn decode(bytes: &[u8]) -> Result<Saved, SavedError> {
+    /// Reads what [`Settings::encode`] has written.
+    pub fn decode(bytes: &[u8]) -> Result<Settings, SettingsError> {
         let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let first = str::from_utf8(first).map_err(|_| SavedError::Foreign)?;
+        let first = str::from_utf8(first).map_err(|_| SettingsError::Foreign)?;
         let version = first.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' '));
         let version =
-            version.and_then(|version| version.parse().ok()).ok_or(SavedError::Foreign)?;
+            version.and_then(|version| version.parse().ok()).ok_or(SettingsError::Foreign)?;
         if version != FORMAT_VERSION {
-            return Err(SavedError::Version(version));
+            return Err(SettingsError::Version(version));
         }
-        if bytes.len() > SAVED_BYTES_MAX {
-            return Err(SavedError::Damaged);
+        if bytes.len() > SETTINGS_BYTES_MAX {
+            return Err(SettingsError::Damaged);
         }
-        let text = str::from_utf8(bytes).map_err(|_| SavedError::Damaged)?;
+        let text = str::from_utf8(bytes).map_err(|_| SettingsError::Damaged)?;
         let sealed = text.strip_suffix('\n').and_then(|text| text.rfind('\n'));
         let (body, seal) =
-            sealed.and_then(|end| text.split_at_checked(end + 1)).ok_or(SavedError::Damaged)?;
+            sealed.and_then(|end| text.split_at_checked(end + 1)).ok_or(SettingsError::Damaged)?;
         if seal != format!("{CHECKSUM} {:08x}\n", crc32c::crc32c(body.as_bytes())) {
-            return Err(SavedError::Damaged);
+            return Err(SettingsError::Damaged);
         }
-        let mut saved = Saved::default();
+        let mut settings = Settings::default();
         for (number, line) in body.lines().enumerate().skip(1) {
-            let unknown = || SavedError::Line { line: number + 1, text: line.to_owned() };
+            let unknown = || SettingsError::Line { line: number + 1, text: line.to_owned() };
             let (name, value) = line.split_once(' ').ok_or_else(unknown)?;
-            saved.set(name, value, unknown)?;
+            settings.set(name, value, unknown)?;
         }
-        saved.check()?;
-        Ok(saved)
+        settings.check()?;
+        Ok(settings)
     }
 
     fn set(
         &mut self,
         name: &str,
         value: &str,
-        unknown: impl Fn() -> SavedError,
-    ) -> Result<(), SavedError> {
+        unknown: impl Fn() -> SettingsError,
+    ) -> Result<(), SettingsError> {
         fn read<T: FromStr>(
             value: &str,
-            unknown: impl Fn() -> SavedError,
-        ) -> Result<Option<T>, SavedError> {
+            unknown: impl Fn() -> SettingsError,
+        ) -> Result<Option<T>, SettingsError> {
             value.parse().map(Some).map_err(|_| unknown())
         }
         match name {
@@ -207,8 +207,8 @@ impl Saved {
 mod tests {
     use super::*;
 
-    fn all() -> Saved {
-        Saved {
+    fn all() -> Settings {
+        Settings {
             policy: Some(Policy::Latency),
             background_threads: Some(false),
             dirty_decay_ms: Some(1500),
@@ -241,21 +241,21 @@ crc32c cbf5a206
     #[test]
     fn the_text_is_as_it_is_drawn_and_is_read_back() {
         assert_eq!(all().encode(), PINNED);
-        assert_eq!(Saved::decode(PINNED.as_bytes()), Ok(all()));
-        let nothing = Saved::default();
-        assert_eq!(Saved::decode(nothing.encode().as_bytes()), Ok(nothing));
+        assert_eq!(Settings::decode(PINNED.as_bytes()), Ok(all()));
+        let nothing = Settings::default();
+        assert_eq!(Settings::decode(nothing.encode().as_bytes()), Ok(nothing));
     }
 
     #[test]
     fn a_text_that_is_cut_or_changed_anywhere_is_refused() {
         let whole = all().encode();
         for cut in 0..whole.len() {
-            assert!(Saved::decode(&whole.as_bytes()[..cut]).is_err(), "cut at {cut}");
+            assert!(Settings::decode(&whole.as_bytes()[..cut]).is_err(), "cut at {cut}");
             let mut changed = whole.clone().into_bytes();
             changed[cut] ^= 1;
-            assert!(Saved::decode(&changed).is_err(), "changed at {cut}");
+            assert!(Settings::decode(&changed).is_err(), "changed at {cut}");
         }
-        assert!(Saved::decode(&[whole.as_bytes(), b"x"].concat()).is_err());
+        assert!(Settings::decode(&[whole.as_bytes(), b"x"].concat()).is_err());
     }
 
     #[test]
@@ -263,7 +263,7 @@ crc32c cbf5a206
         let sealed = |body: &str| {
             let checksum = crc32c::crc32c(body.as_bytes());
             let text = format!("{body}crc32c {checksum:08x}\n");
-            Saved::decode(text.as_bytes()).unwrap_err().to_string()
+            Settings::decode(text.as_bytes()).unwrap_err().to_string()
         };
         assert!(sealed("kvorum-heap 2\n").contains("format version 2"));
         assert!(sealed("another 1\n").contains("does not begin with"));
@@ -272,16 +272,16 @@ crc32c cbf5a206
         assert!(sealed("kvorum-heap 1\npolicy fast\n").contains("one of balanced"));
         assert!(sealed("kvorum-heap 1\ndirty-decay-ms -1\n").contains("from 0 to 86400000"));
         assert!(sealed("kvorum-heap 1\narenas 0\n").contains("from 1 to 1024"));
-        assert!(Saved::decode(b"").unwrap_err().to_string().contains("does not begin with"));
+        assert!(Settings::decode(b"").unwrap_err().to_string().contains("does not begin with"));
     }
 
     #[test]
     fn a_new_policy_replaces_what_was_set_beside_the_old_one() {
-        let over = Saved { policy: Some(Policy::Compact), ..Saved::default() };
+        let over = Settings { policy: Some(Policy::Compact), ..Settings::default() };
         let both = all().overlaid(&over);
         assert_eq!(both.change().dirty_decay_ms, Policy::Compact.change().dirty_decay_ms);
         assert_eq!((both.arenas, both.quiet_purge_ms), (Some(3), Some(30000)));
-        let over = Saved { muzzy_decay_ms: Some(7), ..Saved::default() };
-        assert_eq!(all().overlaid(&over), Saved { muzzy_decay_ms: Some(7), ..all() });
+        let over = Settings { muzzy_decay_ms: Some(7), ..Settings::default() };
+        assert_eq!(all().overlaid(&over), Settings { muzzy_decay_ms: Some(7), ..all() });
     }
 }
