@@ -98,6 +98,15 @@ defragment: ## Defragments a member with 4 GiB of garbage under load, and judges
 	$(CARGO) build --release --workspace --bins
 	tests/bench/defragment
 
+memory: ## What memory policies cost and give back: puts, 10 MB lists, a burst of 1 GB.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/memory
+
+soak: MINUTES = 10
+soak: ## Everything at once on three members, with restarts; memory, files and p99 must level off (MINUTES=10).
+	$(CARGO) build --release --workspace --bins
+	tests/bench/soak --minutes $(MINUTES)
+
 fuzz: N = 60
 fuzz: ## Runs every fuzz target under libFuzzer for N seconds each (N=60; needs cargo-fuzz and a nightly toolchain).
 	tests/fuzz/run $(N)

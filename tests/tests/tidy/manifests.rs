@@ -85,7 +85,7 @@ const TESTING: &[&str] = &[
 ];
 
 /// Every package of the workspace, lowest first.
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 19] = [
     Package { folder: "crates/types", workspace: &[], layers: &[CORE] },
     Package { folder: "crates/proto", workspace: &["types"], layers: &[CORE, PROTOBUF] },
     Package { folder: "crates/pool", workspace: &[], layers: &[CORE, &["object-pool"]] },
