@@ -33,6 +33,7 @@ pub(super) enum Group {
     Leases,
     Compaction,
     Checks,
+    Monitoring,
     Logging,
     Unsafe,
     Other,
@@ -51,7 +52,8 @@ impl Flag {
 }
 
 use Group::{
-    Checks, Clustering, Compaction, Leases, Limits, Logging, Member, Other, Unsafe, Watches,
+    Checks, Clustering, Compaction, Leases, Limits, Logging, Member, Monitoring, Other, Unsafe,
+    Watches,
 };
 use Kind::{Number, Switch, Text, Time, Urls};
 
@@ -130,6 +132,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Checks, Time, COMPACT_HASH_CHECK[1], "1m", "The same under the name it has in etcd 3.5."),
     Flag::new(Checks, Switch, INITIAL_CORRUPT_CHECK[0], "false", "Do not serve clients before the other members' data was compared with this one's."),
     Flag::new(Checks, Switch, INITIAL_CORRUPT_CHECK[1], "false", "The same under the name it has in etcd 3.5."),
+    Flag::new(Monitoring, Urls, "listen-metrics-urls", "", "URLs to serve /metrics and health on as well, besides the client URLs."),
     Flag::new(Logging, Text, "log-level", "info", "One of debug, info, warn, error, panic, fatal."),
     Flag::new(Logging, Text, "log-format", "json", "'json' or 'console'."),
     Flag::new(Unsafe, Switch, "force-new-cluster", "false", "Go on without the other members, who are removed: for a cluster that has lost its majority for good."),
@@ -198,7 +201,7 @@ pub(super) static UNSUPPORTED_VALUES: &[&str] = &[
     "experimental-warning-apply-duration", "experimental-warning-unary-request-duration",
     "feature-gates", "grpc-keepalive-interval",
     "grpc-keepalive-min-time", "grpc-keepalive-timeout", "host-whitelist", "key-file",
-    "listen-client-http-urls", "listen-metrics-urls", "log-outputs", "log-rotation-config-json", "logger",
+    "listen-client-http-urls", "log-outputs", "log-rotation-config-json", "logger",
     "max-snapshots", "max-wals", "metrics", "peer-cert-allowed-cn",
     "peer-cert-allowed-hostname", "peer-cert-file", "peer-client-cert-file", "peer-client-key-file",
     "peer-crl-file", "peer-key-file", "peer-trusted-ca-file", "proxy", "proxy-dial-timeout",

@@ -122,6 +122,7 @@ const PACKAGES: [Package; 18] = [
             "disk",
             "lease",
             "machine",
+            "metrics",
             "mvcc",
             "pool",
             "proto",
