@@ -59,6 +59,7 @@ impl Builder {
             data_dir: PathBuf::new(),
             wal_dir: None,
             listen_client_urls: vec![ServerUrl::http("127.0.0.1", 0)],
+            listen_metrics_urls: Vec::new(),
             advertise_client_urls: Vec::new(),
             listen_peer_urls: vec![ServerUrl::http("127.0.0.1", 0)],
             initial_advertise_peer_urls: Vec::new(),
@@ -181,6 +182,12 @@ impl Builder {
     /// Where to listen for clients.
     pub fn listen_client_urls(mut self, urls: Vec<ServerUrl>) -> Builder {
         self.config.listen_client_urls = urls;
+        self
+    }
+
+    /// Where to serve metrics and health besides the clients' URLs.
+    pub fn listen_metrics_urls(mut self, urls: Vec<ServerUrl>) -> Builder {
+        self.config.listen_metrics_urls = urls;
         self
     }
 

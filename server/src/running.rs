@@ -3,6 +3,7 @@
 //! ```text
 //! kvorum-core    one tokio runtime on one thread: consensus, peer connections, this module
 //! <worker>       one thread for each of the consensus crate's workers: log, state, checkpoints; and one for watches
+//! kvorum-metrics one tokio runtime on one thread: pages of metrics, and the port that has only those
 //! kvorum-client  a tokio runtime on as many threads as there are cores: client connections, requests
 //! ```
 //!
@@ -11,41 +12,41 @@
 //! consensus, peer connections, client runtime, workers, the lock on the data directory. None of them is waited for for
 //! ever: a thread that hangs in a call to the disk is left behind, with the lock, and the member ends as failed.
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use kvorum_consensus::FatalError::Hung;
 use kvorum_consensus::{Clock, InitialMember, Lane, Member, Settings, Start, TransferError};
-use kvorum_disk::{Disk, DiskLock, LockError};
+use kvorum_disk::Disk;
+use kvorum_metrics::Registry;
 use kvorum_pool::BufferPool;
 use kvorum_proto::peer::DiscoverReply;
 use kvorum_types::{ClusterId, MemberId};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::builder::Builder;
-use crate::config::{ClusterState, Config, CorruptionChecks, InitialCluster, ServerUrl};
+use crate::config::{ClusterState, Config, CorruptionChecks, InitialCluster};
 use crate::corruption::ChecksDone;
+use crate::dirs::Dirs;
 use crate::failure::{FatalError, StartError};
 use crate::grpc::{ClientService, Context, Watches};
 use crate::joining::{self, Joined};
 use crate::listen::{ClientPort, ClientPortLimits};
 use crate::memory::{Keeper, Memory};
+use crate::metrics::{
+    Metrics, MetricsThread, ObservedDisk, Pages, Scrapes, Sources, follow_leaders,
+};
 use crate::peer::{Acceptor, Host, PeerRx, PeerTransport, PeerTx};
-use crate::socket::{BoundListener, Listener};
-use crate::space::{self, Disks, Space};
+use crate::socket::BoundListener;
+use crate::sockets::{Sockets, advertised, listen};
+use crate::space::{self, Space};
 use crate::threads::{END_TIME_MAX, WorkerThreads};
 use crate::{CoreMember, attributes, clock, compactor, corruption};
-
-/// How long a lock may be held by others before it counts as theirs, and how often it is tried.
-const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
-const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long handing over the leadership may take when the member is stopped.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(800);
@@ -86,6 +87,7 @@ impl ClientThreads {
 pub(crate) struct Started {
     pub(crate) endpoints: Vec<String>,
     pub(crate) peer_urls: Vec<String>,
+    pub(crate) metrics_urls: Vec<String>,
     pub(crate) member: CoreMember,
     pub(crate) hub: kvorum_watch::Hub,
     /// Becomes true once; see [`attributes::publish`].
@@ -139,21 +141,28 @@ struct Running {
     ready: watch::Receiver<bool>,
     endpoints: Vec<String>,
     peer_urls: Vec<String>,
+    metrics_urls: Vec<String>,
     checks_done: Arc<ChecksDone>,
     _keeper: Option<Keeper>,
+    metrics: MetricsThread,
 }
 
 impl Running {
     async fn open(builder: Builder) -> Result<Running, StartError> {
-        let disk = builder.open_disk();
+        let (metrics, registry) = Metrics::new();
         let dirs = Dirs::of(&builder.config);
+        let disk = ObservedDisk::observe(builder.open_disk(), &dirs.wal, metrics.clone());
         let locks = dirs.lock(&*disk).await?;
         let sockets = Sockets::bind(&builder)?;
         let pool = BufferPool::new(POOL_BYTES_MAX);
         let identity = Identity::find(&builder.config, &*disk, &dirs, &sockets, &pool).await?;
         let is_joining = !identity.initialise;
-        let transport =
-            Arc::new(PeerTransport::new(identity.cluster, identity.member, pool.clone()));
+        let transport = Arc::new(PeerTransport::new(
+            identity.cluster,
+            identity.member,
+            pool.clone(),
+            metrics.traffic.clone(),
+        ));
         let config = builder.config.clone();
         let clients = ClientThreads::of(&builder);
         let limits = ClientPortLimits {
@@ -164,8 +173,14 @@ impl Running {
         let (memory, keeper) = Memory::of(&builder, &disk)?.unzip();
         let clock = builder.clock.clone().unwrap_or_else(clock::machine);
         let disks = dirs.disks(disk.clone(), builder.wal.segment_bytes);
-        let start =
-            start_of(builder, identity, disk, &dirs, (transport.clone(), pool, clock.clone()));
+        let start = start_of(
+            builder,
+            identity,
+            disk,
+            &dirs,
+            (transport.clone(), pool.clone(), clock.clone()),
+        );
+        let metrics_thread = MetricsThread::start(&prefix).map_err(StartError::Thread)?;
         let (member, mut workers) = Member::start(start).await?;
         let (watches, watching) = Watches::new(&member, &config);
         workers.all.push(watching);
@@ -185,8 +200,10 @@ impl Running {
             ready,
             endpoints: sockets.client_urls.clone(),
             peer_urls: sockets.peer_urls.clone(),
+            metrics_urls: sockets.metrics_urls.clone(),
             checks_done: Arc::default(),
             _keeper: keeper,
+            metrics: metrics_thread,
         };
         let checks = config.corruption_checks;
         let opened = match all_started {
@@ -196,11 +213,23 @@ impl Running {
         let opened = opened.and_then(|()| {
             memory.as_ref().inspect(|memory| memory.judge_forwarded(&running.member));
             let (member, hub) = (running.member.clone(), running.watches.hub());
+            let pages = running.make_pages(&metrics, registry, pool, space.clone());
             let ends = (Handle::current(), is_closing.clone());
-            let context =
-                Context::new(member, hub, &config, clock, ends, (is_joining, space.clone()))
-                    .with_backup_rate(backup_rate)
-                    .with_memory(memory);
+            let context = Context::new(
+                member,
+                hub,
+                &config,
+                clock,
+                ends,
+                (is_joining, space.clone()),
+                (metrics, pages),
+            )
+            .with_backup_rate(backup_rate)
+            .with_memory(memory);
+            let context = Arc::new(context);
+            let scrapes =
+                ClientPort::new(Scrapes::new(context.clone()), limits, is_closing.clone());
+            running.serve_metrics(scrapes, sockets.metrics)?;
             let port = ClientPort::new(ClientService::new(context), limits, is_closing);
             running.serve_clients(port, clients, sockets.clients)
         });
@@ -219,6 +248,7 @@ impl Running {
         Started {
             endpoints: self.endpoints.clone(),
             peer_urls: self.peer_urls.clone(),
+            metrics_urls: self.metrics_urls.clone(),
             member: self.member.clone(),
             hub: self.watches.hub(),
             ready: self.ready.clone(),
@@ -258,6 +288,36 @@ impl Running {
         }
         if checks.at_start {
             corruption::check_at_start(&self.member, &transport).await?;
+        }
+        Ok(())
+    }
+
+    /// Has pages of metrics made until the member closes, and counts leaders as they change.
+    fn make_pages(
+        &mut self,
+        metrics: &Arc<Metrics>,
+        registry: Registry,
+        pool: BufferPool,
+        space: Arc<Space>,
+    ) -> Pages {
+        let (member, hub) = (self.member.clone(), self.watches.hub());
+        let changes = metrics.events.leader_changes.clone();
+        self.peers.spawn(follow_leaders(member.watch_status(), changes));
+        let checks_done = self.checks_done.clone();
+        let sources = Sources { member, hub, pool, space, checks_done };
+        let (pages, renderer) = Pages::new(metrics.clone(), registry, sources);
+        self.metrics.spawn(renderer.run(self.closing.subscribe()));
+        pages
+    }
+
+    fn serve_metrics(
+        &mut self,
+        port: Arc<ClientPort<Scrapes>>,
+        bound: Vec<BoundListener>,
+    ) -> Result<(), StartError> {
+        let _in_metrics = self.metrics.enter();
+        for bound in bound {
+            self.metrics.spawn(port.clone().run(listen(bound)?));
         }
         Ok(())
     }
@@ -318,8 +378,9 @@ impl Running {
 
     /// Ends the threads. Only now it is known how the member ended: the last sync may fail, and a thread may hang.
     fn take_apart(self) -> Result<(), FatalError> {
-        let Running { peers, client_port, clients, member, workers, .. } = self;
+        let Running { peers, client_port, clients, member, workers, metrics, .. } = self;
         drop((peers, client_port));
+        metrics.end(END_TIME_MAX);
         if let Some(clients) = clients {
             // A request may hang where a worker does.
             clients.shutdown_timeout(END_TIME_MAX);
@@ -372,102 +433,6 @@ async fn asked(stop: &mut watch::Receiver<Stop>, at_least: Stop) {
 
 async fn drained(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}
-}
-
-fn listen(bound: BoundListener) -> Result<Listener, StartError> {
-    let url = bound.url().unwrap_or_default();
-    Listener::new(bound).map_err(|source| StartError::Listen { url, source })
-}
-
-fn advertised(configured: &[ServerUrl], bound: &[String]) -> Vec<String> {
-    match configured {
-        [] => bound.to_vec(),
-        configured => configured.iter().map(|url| url.as_str().to_owned()).collect(),
-    }
-}
-
-/// Where a member keeps its files.
-struct Dirs {
-    data: PathBuf,
-    member: PathBuf,
-    wal: PathBuf,
-}
-
-impl Dirs {
-    /// What they lie on.
-    fn disks(&self, disk: Arc<dyn Disk>, segment_bytes: u64) -> Disks {
-        Disks { disk, dirs: vec![self.member.clone(), self.wal.clone()], segment_bytes }
-    }
-
-    fn of(config: &Config) -> Dirs {
-        let member = config.data_dir.join("member");
-        let wal = config.wal_dir.clone().unwrap_or_else(|| member.join("wal"));
-        Dirs { data: config.data_dir.clone(), member, wal }
-    }
-
-    /// Keeps every other process away from the data, and from a log that is kept apart from it.
-    async fn lock(&self, disk: &dyn Disk) -> Result<Vec<Box<dyn DiskLock>>, StartError> {
-        let mut locks = vec![lock(disk, &self.data.join("LOCK")).await?];
-        if !self.wal.starts_with(&self.data) {
-            // Beside the log's directory, in which only the log's own files belong.
-            locks.push(lock(disk, &self.wal.with_added_extension("LOCK")).await?);
-        }
-        Ok(locks)
-    }
-}
-
-/// Takes a lock that may still be held for a moment: by a member that is ending, or by a child that this process has
-/// just forked and that has not begun its own program yet.
-async fn lock(disk: &dyn Disk, file: &Path) -> Result<Box<dyn DiskLock>, StartError> {
-    let dir = file.parent().unwrap_or(file);
-    disk.create_dir_all(dir)
-        .map_err(|source| StartError::DataDir { path: dir.to_owned(), source })?;
-    let deadline = Instant::now() + LOCK_TIME_MAX;
-    loop {
-        match disk.lock(file) {
-            Err(LockError::Held { .. }) if Instant::now() < deadline => {
-                sleep(LOCK_RETRY_INTERVAL).await;
-            }
-            taken => return Ok(taken?),
-        }
-    }
-}
-
-/// A member's sockets, before anything is answered on them.
-struct Sockets {
-    clients: Vec<BoundListener>,
-    client_urls: Vec<String>,
-    peers: Vec<BoundListener>,
-    peer_urls: Vec<String>,
-}
-
-impl Sockets {
-    fn bind(builder: &Builder) -> Result<Sockets, StartError> {
-        let config = &builder.config;
-        let (clients, client_urls) = bind(&config.listen_client_urls, &builder.client_listeners)?;
-        let (peers, peer_urls) = bind(&config.listen_peer_urls, &builder.peer_listeners)?;
-        Ok(Sockets { clients, client_urls, peers, peer_urls })
-    }
-}
-
-fn bind(
-    urls: &[ServerUrl],
-    given: &[std::net::TcpListener],
-) -> Result<(Vec<BoundListener>, Vec<String>), StartError> {
-    let failed = |url: &str| {
-        let url = url.to_owned();
-        move |source: io::Error| StartError::Listen { url, source }
-    };
-    let mut bound = Vec::new();
-    for url in urls {
-        bound.push(BoundListener::bind(url.address()).map_err(failed(url.as_str()))?);
-    }
-    for listener in given {
-        let taken = listener.try_clone().and_then(BoundListener::from_std);
-        bound.push(taken.map_err(failed("a socket handed over"))?);
-    }
-    let urls = bound.iter().map(BoundListener::url).collect::<io::Result<Vec<_>>>();
-    Ok((bound, urls.map_err(failed("a bound socket"))?))
 }
 
 /// Who the member is and how its cluster began.

@@ -56,6 +56,11 @@ impl Server {
         &self.started.endpoints
     }
 
+    /// The URLs on which metrics and health are served besides.
+    pub fn metrics_urls(&self) -> &[String] {
+        &self.started.metrics_urls
+    }
+
     /// The URLs on which peers are taken in.
     pub fn peer_urls(&self) -> &[String] {
         &self.started.peer_urls

@@ -74,7 +74,7 @@ async fn health_and_version_are_told_over_plain_http() {
         ("GET", "/readyz?verbose", 200, text, ready),
         ("GET", "/version", 200, "application/json", version.as_str()),
         ("POST", "/health", 405, text, "Method Not Allowed\n"),
-        ("GET", "/metrics", 404, text, "404 page not found\n"),
+        ("GET", "/debug/vars", 404, text, "404 page not found\n"),
         ("POST", "/v3/kv/range", 404, text, "404 page not found\n"),
     ];
     for (method, target, status, kind, wanted) in answers {

@@ -8,6 +8,7 @@ use kvorum_machine as machine;
 use kvorum_machine::{Defragmenter, MachineReader, Reply};
 use kvorum_proto::entry::CommandKind;
 use kvorum_types::{Incarnation, LeaseId, MemberId};
+use kvorum_wal::WalStats;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
@@ -126,6 +127,11 @@ impl<R: Runtime, T: Transport> Member<R, T> {
     /// What moves the store into a new one while it is used, so that the disk gets back what is not needed.
     pub fn defragmenter(&self) -> &Defragmenter {
         &self.shared.defragmenter
+    }
+
+    /// What the log has done, and how it stands.
+    pub fn log_stats(&self) -> WalStats {
+        self.shared.log.stats()
     }
 
     /// Which run of this member it is.

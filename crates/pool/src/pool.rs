@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     classes: [Pool<Vec<u8>>; CLASS_BYTES.len()],
     bytes_max: usize,
     bytes_held: AtomicUsize,
+    bytes_held_high_water: AtomicUsize,
     hits: AtomicU64,
     misses: AtomicU64,
     returned: AtomicU64,
@@ -44,6 +45,8 @@ pub struct PoolStats {
     pub bytes_held: usize,
     /// Bytes that may lie idle.
     pub bytes_held_max: usize,
+    /// The most bytes that lay idle at one time.
+    pub bytes_held_high_water: usize,
 }
 
 impl BufferPool {
@@ -53,6 +56,7 @@ impl BufferPool {
             classes: CLASS_BYTES.map(|_| Pool::from_vec(Vec::new())),
             bytes_max,
             bytes_held: AtomicUsize::new(0),
+            bytes_held_high_water: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             returned: AtomicU64::new(0),
@@ -76,7 +80,23 @@ impl BufferPool {
             dropped: shared.dropped.load(Ordering::Relaxed),
             bytes_held: shared.bytes_held.load(Ordering::Relaxed),
             bytes_held_max: shared.bytes_max,
+            bytes_held_high_water: shared.bytes_held_high_water.load(Ordering::Relaxed),
         }
+    }
+
+    /// Frees the buffers that lie idle, and says how many bytes that gave back. Those in use come back as before.
+    pub fn trim(&self) -> usize {
+        let mut freed_bytes = 0;
+        for (class, class_bytes) in self.shared.classes.iter().zip(CLASS_BYTES) {
+            // At most what lies there now: others may give back meanwhile.
+            for _ in 0..class.len() {
+                let Some(idle) = class.try_pull() else { break };
+                drop(idle.detach());
+                self.shared.bytes_held.fetch_sub(class_bytes, Ordering::Relaxed);
+                freed_bytes += class_bytes;
+            }
+        }
+        freed_bytes
     }
 }
 
@@ -112,7 +132,17 @@ impl Shared {
     /// Counts `bytes` as idle, unless that would be too many.
     fn reserve_idle(&self, bytes: usize) -> bool {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.bytes_max);
-        self.bytes_held.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        match self.bytes_held.try_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(held) => {
+                let held = held + bytes;
+                // Read first: once the mark is reached, nobody writes to it any more.
+                if held > self.bytes_held_high_water.load(Ordering::Relaxed) {
+                    self.bytes_held_high_water.fetch_max(held, Ordering::Relaxed);
+                }
+                true
+            }
+            Err(_) => false,
+        }
     }
 }
 
@@ -148,6 +178,19 @@ mod tests {
         let stats = pool.stats();
         assert_eq!(stats.bytes_held, CLASS_BYTES[0] + CLASS_BYTES[1]);
         assert_eq!((stats.returned, stats.dropped), (2, 3));
+    }
+
+    #[test]
+    fn a_trimmed_pool_holds_nothing_and_takes_in_again() {
+        let pool = BufferPool::new(1 << 20);
+        let in_use = pool.take(1);
+        drop([1, 5000, 5000].map(|bytes| pool.take(bytes)));
+        let held = CLASS_BYTES[0] + 2 * CLASS_BYTES[1];
+        assert_eq!(pool.stats().bytes_held_high_water, held);
+        assert_eq!((pool.trim(), pool.stats().bytes_held, pool.trim()), (held, 0, 0));
+        drop(in_use);
+        let stats = pool.stats();
+        assert_eq!((stats.bytes_held, stats.bytes_held_high_water), (CLASS_BYTES[0], held));
     }
 
     #[test]

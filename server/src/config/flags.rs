@@ -34,6 +34,7 @@ pub(super) enum Group {
     Compaction,
     Checks,
     Memory,
+    Monitoring,
     Logging,
     Unsafe,
     Other,
@@ -52,7 +53,8 @@ impl Flag {
 }
 
 use Group::{
-    Checks, Clustering, Compaction, Leases, Limits, Logging, Member, Memory, Other, Unsafe, Watches,
+    Checks, Clustering, Compaction, Leases, Limits, Logging, Member, Memory, Monitoring, Other,
+    Unsafe, Watches,
 };
 use Kind::{Number, Switch, Text, Time, Urls};
 
@@ -141,6 +143,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(Memory, Switch, "heap-profiling", "false", "Begin with the allocator's profiler on; not in etcd."),
     Flag::new(Memory, Number, "heap-arenas", "the allocator's", "How many arenas threads are spread over, from 1 to 1024; not in etcd."),
     Flag::new(Memory, Number, "heap-thread-cache-bytes", "32768", "Longest allocation that threads keep for themselves when it is freed, from 0 to 32768; not in etcd."),
+    Flag::new(Monitoring, Urls, "listen-metrics-urls", "", "URLs to serve /metrics and health on as well, besides the client URLs."),
     Flag::new(Logging, Text, "log-level", "info", "One of debug, info, warn, error, panic, fatal."),
     Flag::new(Logging, Text, "log-format", "json", "'json' or 'console'."),
     Flag::new(Unsafe, Switch, "force-new-cluster", "false", "Go on without the other members, who are removed: for a cluster that has lost its majority for good."),
@@ -209,7 +212,7 @@ pub(super) static UNSUPPORTED_VALUES: &[&str] = &[
     "experimental-warning-apply-duration", "experimental-warning-unary-request-duration",
     "feature-gates", "grpc-keepalive-interval",
     "grpc-keepalive-min-time", "grpc-keepalive-timeout", "host-whitelist", "key-file",
-    "listen-client-http-urls", "listen-metrics-urls", "log-outputs", "log-rotation-config-json", "logger",
+    "listen-client-http-urls", "log-outputs", "log-rotation-config-json", "logger",
     "max-snapshots", "max-wals", "metrics", "peer-cert-allowed-cn",
     "peer-cert-allowed-hostname", "peer-cert-file", "peer-client-cert-file", "peer-client-key-file",
     "peer-crl-file", "peer-key-file", "peer-trusted-ca-file", "proxy", "proxy-dial-timeout",

@@ -29,7 +29,7 @@ A flag comes as --flag value or --flag=value. Where it is missing, KVORUM_FLAG i
 ETCD_FLAG (upper case, underscores for dashes). Two of them that differ stop the start.
 ";
 
-const GROUPS: [(Group, &str); 11] = [
+const GROUPS: [(Group, &str); 12] = [
     (Group::Member, "Member"),
     (Group::Clustering, "Clustering"),
     (Group::Limits, "Limits"),
@@ -38,6 +38,7 @@ const GROUPS: [(Group, &str); 11] = [
     (Group::Compaction, "Compaction"),
     (Group::Checks, "Checks"),
     (Group::Memory, "Memory"),
+    (Group::Monitoring, "Monitoring"),
     (Group::Logging, "Logging"),
     (Group::Unsafe, "Unsafe"),
     (Group::Other, "Other"),

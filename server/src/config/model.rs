@@ -70,6 +70,8 @@ pub struct Config {
     pub wal_dir: Option<PathBuf>,
     /// Where clients are served. Never empty.
     pub listen_client_urls: Vec<ServerUrl>,
+    /// Where metrics and health are served besides. May be empty.
+    pub listen_metrics_urls: Vec<ServerUrl>,
     /// Where clients are told to connect.
     pub advertise_client_urls: Vec<ServerUrl>,
     /// Where peers are served. Never empty.

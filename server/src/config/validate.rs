@@ -35,6 +35,7 @@ pub(super) fn build(settings: &Settings) -> Result<Config, ConfigError> {
         data_dir: data_dir(settings, &name),
         wal_dir: settings.text("wal-dir").map(PathBuf::from),
         listen_client_urls: urls_or(settings, "listen-client-urls", DEFAULT_CLIENT_URL)?,
+        listen_metrics_urls: settings.urls("listen-metrics-urls")?.unwrap_or_default(),
         advertise_client_urls: advertised_clients(settings)?,
         listen_peer_urls: urls_or(settings, "listen-peer-urls", DEFAULT_PEER_URL)?,
         initial_cluster: initial_cluster(settings, &name, &advertised_peers)?,
@@ -263,7 +264,8 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
 }
 
 fn check_urls(config: &Config) -> Result<(), ConfigError> {
-    for url in config.listen_peer_urls.iter().chain(&config.listen_client_urls) {
+    let listened = config.listen_peer_urls.iter().chain(&config.listen_client_urls);
+    for url in listened.chain(&config.listen_metrics_urls) {
         if !url.is_bindable() {
             return Err(ConfigError::Unbindable(url.to_string()));
         }
@@ -271,10 +273,11 @@ fn check_urls(config: &Config) -> Result<(), ConfigError> {
     let lists = [
         ("listen-peer-urls", &config.listen_peer_urls),
         ("listen-client-urls", &config.listen_client_urls),
+        ("listen-metrics-urls", &config.listen_metrics_urls),
         ("initial-advertise-peer-urls", &config.initial_advertise_peer_urls),
         ("advertise-client-urls", &config.advertise_client_urls),
     ];
-    for (flag, urls) in &lists[2..] {
+    for (flag, urls) in &lists[3..] {
         if let Some(url) = urls.iter().find(|url| !url.has_host()) {
             return Err(ConfigError::NoHost { flag, urls: join(urls), url: url.to_string() });
         }

@@ -1,7 +1,6 @@
 //! What every call needs: the member, its limits, and the rules that hold for all calls alike.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
@@ -22,12 +21,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::task::spawn_blocking;
 use tracing::error;
 
+use super::method::{Method, SERVED};
 use super::receive::Budget;
 use super::turns::Turns;
 use crate::CoreMember;
 use crate::config::{Config, Limits, MembershipRules};
 use crate::errors::CallError;
 use crate::memory::{Ceiling, Memory};
+use crate::metrics::{MethodMetrics, Metrics, OpenCall, Pages};
 use crate::space::Space;
 
 /// The most calls open at once, of all clients together. Each holds a task and its buffers.
@@ -70,14 +71,18 @@ pub(crate) struct Context {
     receiving: Budget,
     backup_rate: LeastRate,
     defragmentations: Turns<Result<(), CallError>>,
-    panic_count: AtomicU64,
     memory: Option<Memory>,
     ceiling: Ceiling,
+    metrics: Arc<Metrics>,
+    pages: Pages,
+    /// In the order of [`SERVED`].
+    methods: Vec<(Method, MethodMetrics)>,
 }
 
 impl Context {
     /// Serves from `member`, which lives on the runtime `core`, watches from `watches`, until `is_closing`. One that
-    /// `is_joining` was not there when its cluster began. It stores what `space` admits.
+    /// `is_joining` was not there when its cluster began. It stores what `space` admits,
+    /// and counts what it does.
     pub(crate) fn new(
         member: CoreMember,
         watches: Hub,
@@ -85,6 +90,7 @@ impl Context {
         clock: Clock,
         (core, is_closing): (Handle, watch::Receiver<bool>),
         (is_joining, space): (bool, Arc<Space>),
+        (metrics, pages): (Arc<Metrics>, Pages),
     ) -> Context {
         let status = member.status();
         Context {
@@ -108,9 +114,11 @@ impl Context {
             receiving: Budget::default(),
             backup_rate: LeastRate::default(),
             defragmentations: Turns::default(),
-            panic_count: AtomicU64::new(0),
             memory: None,
             ceiling: Ceiling::default(),
+            methods: methods(&metrics),
+            metrics,
+            pages,
         }
     }
 
@@ -134,6 +142,29 @@ impl Context {
     /// What is asked before much memory is used.
     pub(super) fn ceiling(&self) -> &Ceiling {
         &self.ceiling
+    }
+
+    /// What is counted as it happens.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where the page of all metrics is to be had.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// What counts the calls of a method.
+    pub(super) fn method_metrics(&self, method: Method) -> Option<&MethodMetrics> {
+        self.methods.iter().find(|(other, _)| *other == method).map(|(_, metrics)| metrics)
+    }
+
+    /// Counts a call that begins.
+    pub(super) fn begin_call(&self, method: Method, headers: &HeaderMap) -> OpenCall {
+        let Some(metrics) = self.method_metrics(method) else { return OpenCall::uncounted() };
+        let version = headers.get(CLIENT_API_VERSION).map(|version| version.as_bytes());
+        self.metrics.calls.count_client(metrics.is_stream(), version);
+        metrics.begin()
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -305,7 +336,11 @@ impl Context {
 
     /// Returns once this member's state holds everything acknowledged anywhere before the call.
     pub(crate) async fn read_barrier(&self) -> Result<(), CallError> {
-        Ok(self.member.read_barrier().await?)
+        let done = self.member.read_barrier().await;
+        if done.is_err() {
+            self.metrics.events.reads_failed.increment();
+        }
+        Ok(done?)
     }
 
     /// Keeps a lease alive: its TTL in seconds, 0 if there is no such lease.
@@ -353,7 +388,13 @@ impl Context {
         if bytes > self.limits.max_request_bytes {
             return Err(EtcdError::RequestTooLarge.into());
         }
-        Ok(self.member.propose(kind, request).await?)
+        let events = &self.metrics.events;
+        let _pending = events.propose();
+        let outcome = self.member.propose(kind, request).await;
+        if outcome.is_err() {
+            events.proposals_failed.increment();
+        }
+        Ok(outcome?)
     }
 
     /// Adds to a header what only the server knows.
@@ -398,10 +439,16 @@ impl Context {
 
     /// Notes that a handler panicked. It cost only its own call: what changes state is proposed as a whole.
     pub(super) fn note_panic(&self) -> CallError {
-        let panic_count = self.panic_count.fetch_add(1, Ordering::Relaxed) + 1;
+        let panic_count = self.metrics.calls.count_panic();
         error!(panic_count, "a request handler panicked");
         CallError::Internal
     }
+}
+
+/// The handles of every method, resolved once.
+fn methods(metrics: &Metrics) -> Vec<(Method, MethodMetrics)> {
+    let served = SERVED.iter().filter_map(|path| Some((*path, Method::of(path)?)));
+    served.map(|(path, method)| (method, metrics.calls.method(path, method.streams()))).collect()
 }
 
 /// Whether the client wants no answer from a member that knows no leader.

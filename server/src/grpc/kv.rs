@@ -25,6 +25,7 @@ pub(super) async fn range(
     request: RangeRequest,
 ) -> Result<Bytes, CallError> {
     validate::range(&request)?;
+    context.metrics().events.ranges.increment();
     if !request.serializable {
         context.read_barrier().await?;
     }

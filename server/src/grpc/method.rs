@@ -73,6 +73,16 @@ pub(super) enum ConcurrencyMethod {
 }
 
 impl Method {
+    /// Whether its clients may send any number of messages, and whether it may answer with any number.
+    pub(super) fn streams(self) -> (bool, bool) {
+        let asks_many = matches!(self, Method::Watch | Method::LeaseKeepAlive);
+        let answers_many = matches!(
+            self,
+            Method::RangeStream | Method::Snapshot | Method::Observe | Method::HealthWatch
+        );
+        (asks_many, asks_many || answers_many)
+    }
+
     /// The method of that path. The frequent ones come first.
     pub(super) fn of(path: &str) -> Option<Method> {
         Some(match path {
@@ -121,6 +131,23 @@ impl Method {
         })
     }
 }
+
+/// The paths of all calls that are served, the frequent ones first.
+#[rustfmt::skip]
+pub(super) static SERVED: &[&str] = &[
+    "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Range", "/etcdserverpb.KV/Txn",
+    "/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.KV/DeleteRange", "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.KV/Compact", "/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseRevoke",
+    "/etcdserverpb.Lease/LeaseKeepAlive", "/etcdserverpb.Lease/LeaseTimeToLive", "/etcdserverpb.Lease/LeaseLeases",
+    "/v3lockpb.Lock/Lock", "/v3lockpb.Lock/Unlock", "/v3electionpb.Election/Campaign",
+    "/v3electionpb.Election/Proclaim", "/v3electionpb.Election/Leader", "/v3electionpb.Election/Observe",
+    "/v3electionpb.Election/Resign", "/etcdserverpb.Cluster/MemberAdd", "/etcdserverpb.Cluster/MemberRemove",
+    "/etcdserverpb.Cluster/MemberUpdate", "/etcdserverpb.Cluster/MemberList", "/etcdserverpb.Cluster/MemberPromote",
+    "/etcdserverpb.Maintenance/MoveLeader", "/etcdserverpb.Maintenance/Snapshot", "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Hash", "/etcdserverpb.Maintenance/HashKV", "/etcdserverpb.Maintenance/Defragment",
+    "/etcdserverpb.Maintenance/Alarm", "/etcdserverpb.Maintenance/Downgrade", "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/List",
+];
 
 /// The RPCs of every service that are not served yet. Of some services all are served.
 #[rustfmt::skip]
@@ -177,7 +204,12 @@ mod tests {
                     let name = format!("{}.{}/{}", file.package(), service.name(), method.name());
                     let path = format!("/{name}");
                     match Method::of(&path) {
-                        Some(_) => served_count += 1,
+                        Some(found) => {
+                            assert!(SERVED.contains(&path.as_str()), "{path} is not counted");
+                            let streams = (method.client_streaming(), method.server_streaming());
+                            assert_eq!(found.streams(), streams, "{path}");
+                            served_count += 1;
+                        }
                         None => {
                             assert_eq!(refusal(&path), MethodError::NotServed(name));
                             refused_count += 1;

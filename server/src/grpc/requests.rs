@@ -17,6 +17,7 @@ use super::receive::{
     Budget, GRPC_ENCODING, PREFIX_BYTES, Prefix, RECEIVE_TIME_MAX, Share, poll_data,
 };
 use crate::errors::{CallError, MessageError};
+use crate::metrics::MethodMetrics;
 
 /// What a client sends on one call.
 pub(super) struct Requests<B> {
@@ -33,6 +34,7 @@ pub(super) struct Requests<B> {
     time_max: Duration,
     /// Until when the message must be there whose beginning is.
     deadline: Option<Pin<Box<Sleep>>>,
+    counted_by: Option<MethodMetrics>,
 }
 
 struct Joining {
@@ -53,7 +55,13 @@ impl<B: Body<Data = Bytes> + Unpin> Requests<B> {
             joining: None,
             time_max: RECEIVE_TIME_MAX,
             deadline: None,
+            counted_by: None,
         }
+    }
+
+    /// The same, each message counted.
+    pub(super) fn counted(self, by: Option<&MethodMetrics>) -> Self {
+        Requests { counted_by: by.cloned(), ..self }
     }
 
     /// The next message; `None` once the client will send no more. Not to be asked again after that or an error.
@@ -64,6 +72,7 @@ impl<B: Body<Data = Bytes> + Unpin> Requests<B> {
         loop {
             if let Some(message) = self.take_whole()? {
                 self.deadline = None;
+                self.counted_by.iter().for_each(|method| method.count_received(message.len()));
                 return Poll::Ready(Ok(Some(message)));
             }
             let data = match poll_data(&mut self.body, cx)? {

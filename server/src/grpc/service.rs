@@ -24,13 +24,22 @@ use tonic_health::pb::HealthCheckRequest;
 use super::context::{Context, requires_leader};
 use super::method::{self, Method};
 use super::reflection::Reflection;
-use super::reply::{self, ReplyBody};
+use super::reply::{self, Messages, ReplyBody};
 use super::{
     alarm, cluster, concurrency, deadline, defragment, downgrade, health, heap, kv, lease,
     maintenance, range_stream, receive, snapshot, watch,
 };
 use crate::errors::{CallError, MessageError};
 use crate::http as plain;
+use crate::metrics::OpenCall;
+
+/// What a call is answered with.
+enum Answered {
+    /// One framed message.
+    One(Bytes),
+    /// Framed messages, as they become ready.
+    Many(Messages),
+}
 
 /// Answers what clients send.
 #[derive(Clone)]
@@ -41,8 +50,8 @@ pub(crate) struct ClientService {
 
 impl ClientService {
     /// Serves what `context` describes.
-    pub(crate) fn new(context: Context) -> ClientService {
-        ClientService { context: Arc::new(context), reflection: Reflection::new() }
+    pub(crate) fn new(context: Arc<Context>) -> ClientService {
+        ClientService { context, reflection: Reflection::new() }
     }
 
     /// Answers one request. A panic on the way costs only this request.
@@ -73,10 +82,24 @@ impl ClientService {
     {
         let path = head.uri.path();
         let method = Method::of(path).ok_or_else(|| method::refusal(path))?;
-        tokio::select! {
+        let open = self.context.begin_call(method, &head.headers);
+        let answered = tokio::select! {
             biased;
-            answered = self.dispatch(method, &head.headers, body) => answered,
+            answered = self.dispatch(method, &head.headers, body, &open) => answered,
             () = deadline::passed(&head.headers) => Err(CallError::DeadlineExceeded),
+        };
+        match answered {
+            Ok(Answered::One(message)) => {
+                open.answered(&message);
+                Ok(reply::with_message(message))
+            }
+            Ok(Answered::Many(messages)) => {
+                Ok(reply::with_messages(Box::pin(open.messages(messages))))
+            }
+            Err(error) => {
+                open.failed(&error);
+                Err(error)
+            }
         }
     }
 
@@ -85,23 +108,25 @@ impl ClientService {
         method: Method,
         headers: &HeaderMap,
         body: B,
-    ) -> Result<Response<ReplyBody>, CallError>
+        open: &OpenCall,
+    ) -> Result<Answered, CallError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let context = &self.context;
         match method {
             Method::Watch => {
-                return watch::watch(context.clone(), headers, body).map(reply::with_messages);
+                return watch::watch(context.clone(), headers, body).map(Answered::Many);
             }
             Method::LeaseKeepAlive => {
-                return lease::keep_alive(context.clone(), headers, body).map(reply::with_messages);
+                return lease::keep_alive(context.clone(), headers, body).map(Answered::Many);
             }
             _ => {}
         }
         let _place = context.enter()?;
         let bytes_max = context.message_bytes_max();
         let encoded = receive::message(body, headers, bytes_max, context.receiving()).await?;
+        open.count_received(encoded.len());
         match method {
             Method::RangeStream => {
                 let request: RangeRequest = decode(&encoded)?;
@@ -109,24 +134,24 @@ impl ClientService {
                 let requires_leader = requires_leader(headers);
                 let messages =
                     range_stream::range_stream(context.clone(), request, requires_leader).await?;
-                Ok(reply::with_messages(messages))
+                Ok(Answered::Many(messages))
             }
             Method::Snapshot => {
                 let SnapshotRequest {} = decode(&encoded)?;
                 context.admit(headers, true)?;
-                snapshot::snapshot(context.clone()).await.map(reply::with_messages)
+                snapshot::snapshot(context.clone()).await.map(Answered::Many)
             }
             Method::HealthWatch => {
                 let request: HealthCheckRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
-                Ok(reply::with_messages(health::watch(context, &request)?))
+                Ok(Answered::Many(health::watch(context, &request)?))
             }
             Method::Observe => {
                 let request: LeaderRequest = decode(&encoded)?;
                 context.admit(headers, false)?;
-                concurrency::observe(context.clone(), headers, &request).map(reply::with_messages)
+                concurrency::observe(context.clone(), headers, &request).map(Answered::Many)
             }
-            _ => self.unary(method, headers, encoded).await.map(reply::with_message),
+            _ => self.unary(method, headers, encoded).await.map(Answered::One),
         }
     }
 

@@ -19,9 +19,14 @@ pub(super) async fn answer(context: &Context, query: &Query<'_>) -> Response<Rep
         let read = read_check(context, is_serializable).await;
         read.err().map(|error| format!("RANGE ERROR:{error}"))
     };
+    let events = &context.metrics().events;
     match reason {
-        None => respond::text(body("true", "")),
+        None => {
+            events.health_successes.increment();
+            respond::text(body("true", ""))
+        }
         Some(reason) => {
+            events.health_failures.increment();
             warn!(reason, "answered a health check with false");
             respond::error(StatusCode::SERVICE_UNAVAILABLE, body("false", &reason))
         }

@@ -6,6 +6,7 @@
 //! | `/livez`, `/readyz` | text, 200 or 503; `?verbose` lists the checks, `?exclude=<check>` leaves one out |
 //! | `/livez/<check>`, `/readyz/<check>` | one check alone |
 //! | `/version` | JSON |
+//! | `/metrics` | OpenMetrics text; 503 where too many wait for it |
 //!
 //! Paths, bodies and status codes are etcd's.
 
@@ -14,7 +15,8 @@ mod health;
 mod query;
 mod respond;
 
-use http::{Method, Response, Uri};
+use http::{Method, Response, StatusCode, Uri};
+use kvorum_metrics::Registry;
 
 use crate::grpc::{Context, ReplyBody};
 use crate::version::{VERSIONS, Versions};
@@ -25,7 +27,7 @@ pub(crate) async fn answer(context: &Context, method: &Method, uri: &Uri) -> Res
     let query = Query::of(uri);
     let path = uri.path();
     let checks = checks::find(path);
-    let is_known = checks.is_some() || matches!(path, "/version" | "/health");
+    let is_known = checks.is_some() || matches!(path, "/version" | "/health" | "/metrics");
     if !is_known {
         return respond::not_found();
     }
@@ -35,7 +37,27 @@ pub(crate) async fn answer(context: &Context, method: &Method, uri: &Uri) -> Res
     match checks {
         Some(checks) => checks::answer(context, path, checks, &query).await,
         None if path == "/version" => respond::json(version()),
+        None if path == "/metrics" => metrics(context).await,
         None => health::answer(context, &query).await,
+    }
+}
+
+/// The same where there are only metrics and health.
+pub(crate) async fn answer_scrape(
+    context: &Context,
+    method: &Method,
+    uri: &Uri,
+) -> Response<ReplyBody> {
+    match uri.path() {
+        "/version" => respond::not_found(),
+        _ => answer(context, method, uri).await,
+    }
+}
+
+async fn metrics(context: &Context) -> Response<ReplyBody> {
+    match context.pages().page().await {
+        Ok(page) => respond::page(Registry::CONTENT_TYPE, page),
+        Err(reason) => respond::error(StatusCode::SERVICE_UNAVAILABLE, reason.to_string()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The shapes of plain answers, as Go's standard library gives them, which is what clients of etcd see.
 
+use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
@@ -16,6 +17,11 @@ pub(super) fn json(body: String) -> Response<ReplyBody> {
 
 pub(super) fn text(body: String) -> Response<ReplyBody> {
     with(StatusCode::OK, TEXT, body)
+}
+
+/// Bytes of a type of their own.
+pub(super) fn page(kind: &'static str, body: Bytes) -> Response<ReplyBody> {
+    with(StatusCode::OK, HeaderValue::from_static(kind), body)
 }
 
 /// A text with a line end, and the advice not to take it for anything else.
@@ -36,7 +42,7 @@ pub(super) fn method_not_allowed() -> Response<ReplyBody> {
     response
 }
 
-fn with(status: StatusCode, kind: HeaderValue, body: String) -> Response<ReplyBody> {
+fn with(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::plain(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -23,6 +23,7 @@ mod rounds;
 mod serve;
 mod streams;
 
+pub(crate) use request::Answer;
 pub(crate) use serve::{ClientPort, ClientPortLimits};
 pub(crate) use streams::Cut;
 

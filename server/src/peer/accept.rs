@@ -22,6 +22,7 @@ use super::{
     CONNECTIONS_MAX, CONNECTIONS_PER_MEMBER_MAX, DEAD_TIME_MAX, HANDSHAKES_MAX, PeerTransport,
     discovery,
 };
+use crate::metrics::TrafficOf;
 use crate::socket::{Listener, Socket};
 
 /// How long accepting rests after the process ran out of descriptors or the like.
@@ -143,7 +144,11 @@ async fn meet<H: Host>(
     let bouncer = Bouncer { seen: &shared.seen, is_removed: &is_removed };
     let (caller, place) =
         handshake::answer(local, bouncer, admit, &mut rx.frames, &mut tx.frames).await?;
-    pipe::open(&mut tx, &mut rx);
+    let traffic = match caller {
+        Caller::Member { member, .. } => shared.transport.traffic_of(member),
+        Caller::Newcomer => TrafficOf::default(),
+    };
+    pipe::open(&mut tx, &mut rx, traffic);
     Ok((caller, place, tx, rx))
 }
 

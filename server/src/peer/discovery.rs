@@ -24,6 +24,7 @@ use super::handshake::{self, HANDSHAKE_TIME_MAX, HandshakeError};
 use super::pipe::{self, PeerRx, PeerTx};
 use super::transport::dial;
 use crate::config::ServerUrl;
+use crate::metrics::TrafficOf;
 
 /// How long a member may take to answer once hands have been shaken. It waits for a leader, but not as long.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ pub(crate) async fn discover(url: &ServerUrl, pool: &BufferPool) -> io::Result<D
     let (mut tx, mut rx) = pipe::pipe(socket, pool.clone());
     let call = handshake::call_as_newcomer(&mut rx.frames, &mut tx.frames);
     timeout(HANDSHAKE_TIME_MAX, call).await.map_err(|_| HandshakeError::TimedOut)??;
-    pipe::open(&mut tx, &mut rx);
+    pipe::open(&mut tx, &mut rx, TrafficOf::default());
     let asked = timeout(ANSWER_TIME_MAX, ask(&mut tx, &mut rx)).await;
     asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -9,6 +9,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 
 use super::frame::{FrameReader, FrameWriter};
 use super::handshake::HANDSHAKE_BYTES_MAX;
+use crate::metrics::TrafficOf;
 use crate::socket::Socket;
 
 /// The largest message as the frame header counts.
@@ -20,36 +21,50 @@ const FRAME_BYTES_MAX: u32 = {
 /// The sending end of a peer connection.
 pub struct PeerTx {
     pub(super) frames: FrameWriter<WriteHalf<Socket>>,
+    traffic: TrafficOf,
 }
 
 /// The receiving end of a peer connection.
 pub struct PeerRx {
     pub(super) frames: FrameReader<ReadHalf<Socket>>,
+    traffic: TrafficOf,
 }
 
 /// Both ends of a connection whose handshake is still to come: only small frames may pass.
 pub(super) fn pipe(socket: Socket, pool: BufferPool) -> (PeerTx, PeerRx) {
     let (read, write) = tokio::io::split(socket);
     (
-        PeerTx { frames: FrameWriter::new(write, HANDSHAKE_BYTES_MAX) },
-        PeerRx { frames: FrameReader::new(read, pool, HANDSHAKE_BYTES_MAX) },
+        PeerTx {
+            frames: FrameWriter::new(write, HANDSHAKE_BYTES_MAX),
+            traffic: TrafficOf::default(),
+        },
+        PeerRx {
+            frames: FrameReader::new(read, pool, HANDSHAKE_BYTES_MAX),
+            traffic: TrafficOf::default(),
+        },
     )
 }
 
-/// Lets messages of full size pass, once both sides know each other.
-pub(super) fn open(tx: &mut PeerTx, rx: &mut PeerRx) {
+/// Lets messages of full size pass and has them counted, once both sides know each other.
+pub(super) fn open(tx: &mut PeerTx, rx: &mut PeerRx, traffic: TrafficOf) {
+    tx.traffic = traffic.clone();
+    rx.traffic = traffic;
     tx.frames.set_bytes_max(FRAME_BYTES_MAX);
     rx.frames.set_bytes_max(FRAME_BYTES_MAX);
 }
 
 impl PipeTx for PeerTx {
     async fn send(&mut self, parts: &[Bytes]) -> io::Result<()> {
-        self.frames.send(parts).await
+        self.frames.send(parts).await?;
+        self.traffic.sent.add(parts.iter().map(|part| part.len() as u64).sum());
+        Ok(())
     }
 }
 
 impl PipeRx for PeerRx {
     async fn receive(&mut self) -> io::Result<Option<Bytes>> {
-        Ok(self.frames.next().await?)
+        let message = self.frames.next().await?;
+        self.traffic.received.add(message.as_ref().map_or(0, |message| message.len() as u64));
+        Ok(message)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use kvorum_consensus::{Lane, PipeRx, PipeTx, Removed, Transport};
+use kvorum_metrics::Registry;
 use kvorum_pool::BufferPool;
 use kvorum_proto::peer::{DiscoverReply, DiscoveredMember};
 use kvorum_types::{ClusterId, Incarnation, MemberId};
@@ -19,13 +20,19 @@ use super::{
     Acceptor, CONNECTIONS_PER_MEMBER_MAX, Host, PeerRx, PeerTransport, PeerTx, discover, handshake,
 };
 use crate::config::Address;
+use crate::metrics::Traffic;
 use crate::socket::{BoundListener, Listener};
 
 const CALLER: MemberId = MemberId(1);
 const CALLEE: MemberId = MemberId(2);
 
+fn transport_of(cluster: ClusterId, member: MemberId) -> PeerTransport {
+    let traffic = Traffic::new(&mut Registry::new());
+    PeerTransport::new(cluster, member, BufferPool::new(1 << 20), traffic)
+}
+
 fn transport(cluster: u64, member: MemberId) -> Arc<PeerTransport> {
-    let transport = PeerTransport::new(ClusterId(cluster), member, BufferPool::new(1 << 20));
+    let transport = transport_of(ClusterId(cluster), member);
     transport.opened(Incarnation(1));
     Arc::new(transport)
 }
@@ -199,7 +206,7 @@ async fn hello_of(caller: &PeerTransport) -> Vec<u8> {
 #[tokio::test]
 async fn a_transport_whose_log_is_not_open_speaks_to_nobody() {
     let (url, _accepted, _task) = callee(&loopback());
-    let mute = PeerTransport::new(ClusterId(9), CALLER, BufferPool::new(1 << 20));
+    let mute = transport_of(ClusterId(9), CALLER);
     let refused = call(&mute, &url, Lane::Append).await.err().unwrap();
     assert_eq!(refused.kind(), ErrorKind::NotConnected);
 }

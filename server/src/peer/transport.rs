@@ -12,6 +12,7 @@ use super::handshake::{self, HANDSHAKE_TIME_MAX, HandshakeError, Local};
 use super::pipe::{self, PeerRx, PeerTx};
 use super::{CONNECT_TIME_MAX, DEAD_TIME_MAX};
 use crate::config::ServerUrl;
+use crate::metrics::{Traffic, TrafficOf};
 use crate::socket::Socket;
 
 /// Carries messages between members over sockets.
@@ -22,12 +23,23 @@ pub struct PeerTransport {
     member: MemberId,
     incarnation: OnceLock<Incarnation>,
     pool: BufferPool,
+    traffic: Traffic,
 }
 
 impl PeerTransport {
-    /// The transport of one member. Payloads are received into buffers of `pool`.
-    pub(crate) fn new(cluster: ClusterId, member: MemberId, pool: BufferPool) -> PeerTransport {
-        PeerTransport { cluster, member, incarnation: OnceLock::new(), pool }
+    /// The transport of one member. Payloads are received into buffers of `pool`, and counted by `traffic`.
+    pub(crate) fn new(
+        cluster: ClusterId,
+        member: MemberId,
+        pool: BufferPool,
+        traffic: Traffic,
+    ) -> PeerTransport {
+        PeerTransport { cluster, member, incarnation: OnceLock::new(), pool, traffic }
+    }
+
+    /// What counts the bytes to and from one peer.
+    pub(super) fn traffic_of(&self, peer: MemberId) -> TrafficOf {
+        self.traffic.of(peer)
     }
 
     /// What this member says about itself; `None` before its log has been opened.
@@ -54,7 +66,7 @@ impl PeerTransport {
         let (mut tx, mut rx) = pipe::pipe(socket, self.pool.clone());
         let call = handshake::call(local, to, lane, &mut rx.frames, &mut tx.frames);
         timeout(HANDSHAKE_TIME_MAX, call).await.map_err(|_| HandshakeError::TimedOut)??;
-        pipe::open(&mut tx, &mut rx);
+        pipe::open(&mut tx, &mut rx, self.traffic_of(to));
         Ok((tx, rx))
     }
 }

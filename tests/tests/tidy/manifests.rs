@@ -130,6 +130,7 @@ const PACKAGES: [Package; 19] = [
             "heap",
             "lease",
             "machine",
+            "metrics",
             "mvcc",
             "pool",
             "proto",

@@ -26,6 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::call_end::CallEnd;
 use super::super::context::Context;
+use super::super::method::Method;
 use super::super::receive::PREFIX_BYTES;
 use super::super::reply::{Messages, prefix};
 use super::super::requests::Requests;
@@ -56,7 +57,10 @@ where
     let place = context.enter_stream()?;
     let bytes_max = context.message_bytes_max();
     Ok(Box::pin(Call {
-        requests: Some(Requests::new(body, headers, bytes_max, context.receiving())),
+        requests: Some(
+            Requests::new(body, headers, bytes_max, context.receiving())
+                .counted(context.method_metrics(Method::LeaseKeepAlive)),
+        ),
         pending: FuturesOrdered::new(),
         end: CallEnd::watch(&context, headers),
         last_error: None,

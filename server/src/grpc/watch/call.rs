@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use super::super::context::{Context, requires_leader};
 use super::super::deadline;
 use super::super::leader_watch::{leader_lost, patience};
+use super::super::method::Method;
 use super::super::reply::Messages;
 use super::super::requests::Requests;
 use super::asking::{Asking, Shared, Wakers};
@@ -43,7 +44,8 @@ where
     let shared = Arc::new(Shared { stream, wakers, end: OnceLock::new() });
     let asking = Asking {
         shared: shared.clone(),
-        requests: Requests::new(body, headers, context.message_bytes_max(), context.receiving()),
+        requests: Requests::new(body, headers, context.message_bytes_max(), context.receiving())
+            .counted(context.method_metrics(Method::Watch)),
         patience: patience(&context),
         cut: Cut::of_this_request(),
         context: context.clone(),

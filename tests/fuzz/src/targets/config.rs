@@ -63,6 +63,7 @@ fn check_written(config: &Config) {
     let mut flags = vec![
         ("name", config.name.clone()),
         ("listen-client-urls", urls(&config.listen_client_urls)),
+        ("listen-metrics-urls", urls(&config.listen_metrics_urls)),
         ("advertise-client-urls", urls(&config.advertise_client_urls)),
         ("listen-peer-urls", urls(&config.listen_peer_urls)),
         ("initial-advertise-peer-urls", urls(&config.initial_advertise_peer_urls)),
@@ -84,6 +85,7 @@ fn check_written(config: &Config) {
     let Invocation::Serve(again) = again.invocation else { panic!("{flags:?} asks for a member") };
     assert_eq!(again.name, config.name);
     assert_eq!(again.listen_client_urls, config.listen_client_urls);
+    assert_eq!(again.listen_metrics_urls, config.listen_metrics_urls);
     assert_eq!(again.advertise_client_urls, config.advertise_client_urls);
     assert_eq!(again.listen_peer_urls, config.listen_peer_urls);
     assert_eq!(again.initial_advertise_peer_urls, config.initial_advertise_peer_urls);
