@@ -26,8 +26,7 @@ fn resident_bytes(process: u32) -> u64 {
 fn variable(process: u32, name: &str) -> Option<String> {
     let variables = std::fs::read(format!("/proc/{process}/environ")).ok()?;
     let variables = String::from_utf8_lossy(&variables).into_owned();
-    let found = variables.split('\0').find_map(|variable| {
+    variables.split('\0').find_map(|variable| {
         variable.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).map(str::to_owned)
-    });
-    found
+    })
 }
