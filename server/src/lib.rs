@@ -35,6 +35,7 @@ mod metrics;
 mod peer;
 mod running;
 mod server;
+mod serving;
 mod snapshot_tool;
 mod socket;
 mod sockets;

@@ -36,17 +36,18 @@ use crate::dirs::Dirs;
 use crate::failure::{FatalError, StartError};
 use crate::grpc::{ClientService, Context, Watches};
 use crate::joining::{self, Joined};
-use crate::listen::{ClientPort, ClientPortLimits};
+use crate::listen::ClientPort;
 use crate::memory::{Keeper, Memory};
 use crate::metrics::{
     Metrics, MetricsThread, ObservedDisk, Pages, Scrapes, Sources, follow_leaders,
 };
 use crate::peer::{Acceptor, Host, PeerRx, PeerTransport, PeerTx};
+use crate::serving::{ClientThreads, Serving};
 use crate::socket::BoundListener;
 use crate::sockets::{Sockets, advertised, listen};
 use crate::space::{self, Space};
 use crate::threads::{END_TIME_MAX, WorkerThreads};
-use crate::{CoreMember, attributes, clock, compactor, corruption};
+use crate::{CoreMember, attributes, compactor, corruption};
 
 /// How long handing over the leadership may take when the member is stopped.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(800);
@@ -68,19 +69,6 @@ pub(crate) enum Stop {
     Gracefully,
     /// At once.
     Now,
-}
-
-/// The threads that answer clients.
-struct ClientThreads {
-    count: usize,
-    name: String,
-}
-
-impl ClientThreads {
-    fn of(builder: &Builder) -> ClientThreads {
-        let name = format!("{}client", builder.thread_name_prefix);
-        ClientThreads { count: builder.client_thread_count, name }
-    }
 }
 
 /// What the handle of a started member needs to know.
@@ -164,31 +152,21 @@ impl Running {
             metrics.traffic.clone(),
         ));
         let config = builder.config.clone();
-        let clients = ClientThreads::of(&builder);
-        let limits = ClientPortLimits {
-            connections_max: builder.connections_max,
-            max_concurrent_streams: config.limits.max_concurrent_streams,
-        };
-        let (prefix, backup_rate) = (builder.thread_name_prefix.clone(), builder.backup_rate);
+        let prefix = builder.thread_name_prefix.clone();
         let (memory, keeper) = Memory::of(&builder, &disk)?.unzip();
-        let clock = builder.clock.clone().unwrap_or_else(clock::machine);
+        let serving = Serving::of(&builder, is_joining, memory, (metrics, registry), pool.clone());
+        let clock = serving.clock.clone();
         let disks = dirs.disks(disk.clone(), builder.wal.segment_bytes);
-        let start = start_of(
-            builder,
-            identity,
-            disk,
-            &dirs,
-            (transport.clone(), pool.clone(), clock.clone()),
-        );
+        let start =
+            start_of(builder, identity, disk, &dirs, (transport.clone(), pool, clock.clone()));
         let metrics_thread = MetricsThread::start(&prefix).map_err(StartError::Thread)?;
         let (member, mut workers) = Member::start(start).await?;
         let (watches, watching) = Watches::new(&member, &config);
         workers.all.push(watching);
         let (workers, all_started) = WorkerThreads::start(workers, &prefix, locks);
-        let (closing, is_closing) = watch::channel(false);
+        let (closing, _) = watch::channel(false);
         let (ready_sender, ready) = watch::channel(false);
         let space = Arc::new(Space::new(config.quota_backend_bytes, disks));
-        let compactor_clock = clock.clone();
         let mut running = Running {
             peers: JoinSet::new(),
             client_port: JoinSet::new(),
@@ -210,35 +188,14 @@ impl Running {
             Ok(()) => running.take_in_peers(transport.clone(), sockets.peers, checks).await,
             Err(error) => Err(StartError::Thread(error)),
         };
-        let opened = opened.and_then(|()| {
-            memory.as_ref().inspect(|memory| memory.judge_forwarded(&running.member));
-            let (member, hub) = (running.member.clone(), running.watches.hub());
-            let pages = running.make_pages(&metrics, registry, pool, space.clone());
-            let ends = (Handle::current(), is_closing.clone());
-            let context = Context::new(
-                member,
-                hub,
-                &config,
-                clock,
-                ends,
-                (is_joining, space.clone()),
-                (metrics, pages),
-            )
-            .with_backup_rate(backup_rate)
-            .with_memory(memory);
-            let context = Arc::new(context);
-            let scrapes =
-                ClientPort::new(Scrapes::new(context.clone()), limits, is_closing.clone());
-            running.serve_metrics(scrapes, sockets.metrics)?;
-            let port = ClientPort::new(ClientService::new(context), limits, is_closing);
-            running.serve_clients(port, clients, sockets.clients)
-        });
+        let (clients, scrapers) = (sockets.clients, sockets.metrics);
+        let opened = opened.and_then(|()| running.serve(serving, clients, scrapers, space.clone()));
         if let Err(error) = opened {
             running.watches.stop();
             running.member.shutdown().await;
             return Err(error);
         }
-        running.look_after(&config, compactor_clock, space, transport);
+        running.look_after(&config, clock, space, transport);
         let advertised = advertised(&config.advertise_client_urls, &running.endpoints);
         running.publish(config.name, advertised, ready_sender);
         Ok(running)
@@ -290,6 +247,37 @@ impl Running {
             corruption::check_at_start(&self.member, &transport).await?;
         }
         Ok(())
+    }
+
+    /// Opens the ports of clients, and of those who want metrics.
+    fn serve(
+        &mut self,
+        serving: Serving,
+        clients: Vec<BoundListener>,
+        scrapers: Vec<BoundListener>,
+        space: Arc<Space>,
+    ) -> Result<(), StartError> {
+        let Serving { config, threads, limits, clock, backup_rate, is_joining, .. } = serving;
+        let Serving { memory, metrics, registry, pool, .. } = serving;
+        memory.as_ref().inspect(|memory| memory.judge_forwarded(&self.member));
+        let pages = self.make_pages(&metrics, registry, pool, space.clone());
+        let context = Context::new(
+            self.member.clone(),
+            self.watches.hub(),
+            &config,
+            clock,
+            (Handle::current(), self.closing.subscribe()),
+            (is_joining, space),
+            (metrics, pages),
+        )
+        .with_backup_rate(backup_rate)
+        .with_memory(memory);
+        let context = Arc::new(context);
+        let closing = self.closing.clone();
+        let port = ClientPort::new(Scrapes::new(context.clone()), limits, closing.subscribe());
+        self.serve_metrics(port, scrapers)?;
+        let port = ClientPort::new(ClientService::new(context), limits, closing.subscribe());
+        self.serve_clients(port, threads, clients)
     }
 
     /// Has pages of metrics made until the member closes, and counts leaders as they change.
