@@ -77,6 +77,8 @@ struct Search<'a> {
     waiting: BTreeMap<i64, usize>,
     /// Others may make revisions, too.
     has_foreign: bool,
+    /// Watchers and members' own states are taken at their word.
+    believes: bool,
     entries: Entries,
     store: Store,
     used: Vec<bool>,
@@ -90,8 +92,16 @@ struct Search<'a> {
 }
 
 /// Looks for an order of the requests at these places in the history, which are all there are.
+///
+/// Others are judged by the order that is found, so one that agrees with all that they showed is looked for first. Without
+/// one they are wrong, if the requests have any order at all.
 pub fn run(history: &History, all: Vec<usize>, limits: &Limits) -> Verdict {
-    Search::new(history, all, false).decide(limits)
+    let mut believing = Search::new(history, all.clone(), false);
+    believing.believes = true;
+    match believing.decide(limits) {
+        Verdict::Linearizable(order) => Verdict::Linearizable(order),
+        _ => Search::new(history, all, false).decide(limits),
+    }
 }
 
 /// Looks for an order of some requests, beside others on other keys.
@@ -131,6 +141,7 @@ impl<'a> Search<'a> {
             history,
             waiting,
             has_foreign,
+            believes: false,
             store: Store::default(),
             done: Vec::new(),
             placed: 0,
@@ -145,7 +156,7 @@ impl<'a> Search<'a> {
         let mut forks: Vec<Fork> = Vec::new();
         loop {
             self.place_all_that_changes_nothing();
-            if self.placed == self.answered.len() {
+            if self.is_complete() {
                 return Verdict::Linearizable(Box::new(self.order()));
             }
             let choices = self.choices();
@@ -163,6 +174,11 @@ impl<'a> Search<'a> {
                 return Verdict::Undecided { steps: self.steps, placed, of };
             }
         }
+    }
+
+    fn is_complete(&self) -> bool {
+        let is_all_shown = !self.believes || self.store.revision() >= self.evidence.last_shown();
+        self.placed == self.answered.len() && is_all_shown
     }
 
     /// Makes the best choice that is left at the last fork that has any. Whether there was one.
@@ -340,7 +356,9 @@ impl<'a> Search<'a> {
             let effect = self.effect(choice);
             let agreement = self.evidence.agrees(next, self.store.changes(next));
             self.store.take_back(effect);
-            if let (Effect::Revision, Some(agreement)) = (effect, agreement) {
+            if let (Effect::Revision, Some(agreement)) = (effect, agreement)
+                && !(self.believes && agreement == Agreement::Doubtful)
+            {
                 guesses.push((agreement, choice));
             }
         }
