@@ -14,14 +14,16 @@
 //!
 //! That all keys of a lease go in one revision is part of what [`crate::linear`] judges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use kvorum_proto::api::etcdserverpb::PutRequest;
+use kvorum_proto::api::mvccpb::event::EventType;
 
 use crate::fault::Fault;
 use crate::history::{History, Input, Moment, Op, Output, Refusal};
 use crate::linear::{Order, Place};
-use crate::model::{Store, is_local};
+use crate::model::{Effect, Store, is_local};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -126,7 +128,11 @@ fn stories<'a>(history: &'a History, order: &Order) -> BTreeMap<i64, Story<'a>> 
 }
 
 /// The leases whose keys went without anybody having been told that he did it, and the revisions.
+///
+/// An order has one of the requests and ends that may have made a revision. Where watchers were not told what went, it may
+/// have been any of the requests without an answer.
 fn expiries(history: &History, order: &Order) -> Vec<(i64, i64)> {
+    let told = deletions_told(history);
     let mut store = Store::default();
     let mut expiries = Vec::new();
     let is_open = |op: &&Op| op.end.is_none() && !matches!(op.input, Input::Compact { .. });
@@ -144,12 +150,13 @@ fn expiries(history: &History, order: &Order) -> Vec<(i64, i64)> {
                 let effect = store.expire(*lease);
                 let gone = store.changes(next).to_vec();
                 store.take_back(effect);
-                // Who was never answered may have done the same.
+                let is_told = gone.iter().any(|change| told.contains(&(next, &change.kv.key)));
                 let may_be_asked = open.iter().any(|op| {
                     let (_, effect) = store.execute(&op.input);
-                    let is_same = store.changes(next) == gone;
+                    let may_be =
+                        effect == Effect::Revision && (!is_told || store.changes(next) == gone);
                     store.take_back(effect);
-                    is_same
+                    may_be
                 });
                 store.expire(*lease);
                 if !may_be_asked {
@@ -160,6 +167,15 @@ fn expiries(history: &History, order: &Order) -> Vec<(i64, i64)> {
         }
     }
     expiries
+}
+
+/// The revisions and keys of deletions that watchers were told of.
+fn deletions_told(history: &History) -> BTreeSet<(i64, &Bytes)> {
+    let heard = history.watchers.iter().flat_map(|watcher| &watcher.heard);
+    let events = heard.flat_map(|heard| &heard.response.events);
+    let deletions = events.filter(|event| event.r#type() == EventType::Delete);
+    let kvs = deletions.filter_map(|event| event.kv.as_ref());
+    kvs.map(|kv| (kv.mod_revision, &kv.key)).collect()
 }
 
 /// The first that was told of a revision.

@@ -1,7 +1,8 @@
 use super::{Rule, Rules, SECOND, check};
-use crate::history::{Input, Moment, Op, Output, Refusal};
-use crate::linear::{self, Limits, Verdict};
-use crate::sample::{get, history, leased_put, op};
+use crate::history::{History, Input, Moment, Op, Output, Refusal};
+use crate::linear::{self, Limits, Order, Place, Verdict};
+use crate::model::Store;
+use crate::sample::{get, history, leased_put, lost_put, op, told_that_a_is_gone};
 
 const RULES: Rules = Rules {
     fastest_permille: 1000,
@@ -93,6 +94,21 @@ fn what_ends_before_its_time_is_refused() {
     // A member whose clock runs twice as fast may end it after half its time.
     let fast = Rules { fastest_permille: 2000, ..RULES };
     assert_eq!(rules_with(early, &fast), []);
+}
+
+/// Found by seed 2119, where a revision that nobody saw was taken for the end of a lease.
+#[test]
+fn what_a_request_without_an_answer_may_have_done_is_no_end_of_a_lease() {
+    let lost = at((3, 0), lost_put(3, "b", "1"));
+    let other = at((4, 5), get((4, 5), "c", None, 3));
+    let history = history(vec![granted((1, 2)), attached((2, 3)), lost, other]);
+    // The end of the lease may have made the revision, or the put.
+    let mut order = Order { places: Vec::new(), steps: 0, store: Store::default() };
+    order.places = vec![Place::Op(0), Place::Op(1), Place::Expiry(7), Place::Op(3)];
+    assert_eq!(check(&history, &order, &RULES), []);
+    let watched = History { watchers: told_that_a_is_gone(3), ..history };
+    let faults = check(&watched, &order, &RULES).into_iter().map(|fault| fault.rule);
+    assert_eq!(faults.collect::<Vec<Rule>>(), [Rule::NotEarly]);
 }
 
 #[test]

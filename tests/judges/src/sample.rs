@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use kvorum_proto::api::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    ResponseHeader,
+    ResponseHeader, WatchCreateRequest, WatchResponse,
 };
-use kvorum_proto::api::mvccpb::KeyValue;
+use kvorum_proto::api::mvccpb::event::EventType;
+use kvorum_proto::api::mvccpb::{Event, KeyValue};
 
-use crate::history::{History, Input, Moment, Op, Output};
+use crate::history::{Heard, History, Input, Moment, Op, Output, Watcher};
 
 pub fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -88,4 +89,20 @@ pub fn answered_get(
 
 pub fn history(ops: impl IntoIterator<Item = Op>) -> History {
     History { ops: Vec::from_iter(ops), ..History::default() }
+}
+
+/// Somebody who watches everything is told that `a` is gone as of a revision.
+pub fn told_that_a_is_gone(revision: i64) -> Vec<Watcher> {
+    let kv = kv("a", "", (0, revision, 0));
+    let event = Event { r#type: EventType::Delete.into(), kv: Some(kv), prev_kv: None };
+    let header = header(revision);
+    let response = WatchResponse { header, events: vec![event], ..WatchResponse::default() };
+    let heard = vec![Heard { at: Moment::at_place(7), response }];
+    let request = WatchCreateRequest {
+        key: bytes("\0"),
+        range_end: bytes("\0"),
+        ..WatchCreateRequest::default()
+    };
+    let (call, (client, member, series)) = (Moment::at_place(1), (1, 1, 1));
+    vec![Watcher { client, member, call, request, series, heard }]
 }

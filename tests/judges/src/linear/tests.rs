@@ -1,19 +1,15 @@
 use std::collections::BTreeSet;
 
-use kvorum_proto::api::etcdserverpb::{
-    DeleteRangeRequest, RangeRequest, TxnRequest, WatchCreateRequest, WatchResponse,
-};
-use kvorum_proto::api::mvccpb::Event;
-use kvorum_proto::api::mvccpb::event::EventType;
+use kvorum_proto::api::etcdserverpb::{DeleteRangeRequest, RangeRequest, TxnRequest};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Limits, Rule, Verdict, check, concerns, partition};
-use crate::history::{Heard, History, Input, Moment, Op, Output, Refusal, Watcher};
+use crate::history::{History, Input, Moment, Op, Output, Refusal};
 use crate::model::{Effect, Outcome, Store};
 use crate::sample::{
     answered_get, bytes, delete, get, get_request, header, history, kv, leased_put, lost_put, op,
-    put, put_request,
+    put, put_request, told_that_a_is_gone,
 };
 
 fn judge(ops: Vec<Op>) -> Verdict {
@@ -331,19 +327,6 @@ fn long_history(count: u64, clients: u64) -> History {
     history(ops)
 }
 
-/// Somebody who watches everything is told that `a` is gone as of revision 4.
-fn told_that_a_is_gone() -> Vec<Watcher> {
-    let mut kv = kv("a", "", (0, 4, 0));
-    kv.value.clear();
-    let event = Event { r#type: EventType::Delete.into(), kv: Some(kv), prev_kv: None };
-    let told = WatchResponse { header: header(4), events: vec![event], ..Default::default() };
-    let request =
-        WatchCreateRequest { key: bytes("\0"), range_end: bytes("\0"), ..Default::default() };
-    let heard = vec![Heard { at: Moment::at_place(7), response: told }];
-    let (call, (client, member, series)) = (Moment::at_place(1), (1, 1, 1));
-    vec![Watcher { client, member, call, request, series, heard }]
-}
-
 /// Both a deletion without an answer and the end of a lease may have made a revision; who watches everything saw the one.
 #[test]
 fn of_two_that_explain_what_was_watched_the_one_that_explains_no_more_is_taken() {
@@ -354,7 +337,7 @@ fn of_two_that_explain_what_was_watched_the_one_that_explains_no_more_is_taken()
         op((6, 0), Input::DeleteRange(lost), Output::Unknown),
         put((8, 9), "c", "1", 5),
     ];
-    let history = History { ops, watchers: told_that_a_is_gone(), ..History::default() };
+    let history = History { ops, watchers: told_that_a_is_gone(4), ..History::default() };
     match check(&history, &Limits::default()) {
         Verdict::Linearizable(order) => assert!(order.store.at(b"b", 5).is_some(), "{order:?}"),
         other => panic!("{other:?}"),
@@ -366,7 +349,7 @@ fn of_two_that_explain_what_was_watched_the_one_that_explains_no_more_is_taken()
 #[test]
 fn a_guess_is_taken_back_where_what_was_watched_later_does_not_follow() {
     let ops = vec![leased_put((2, 3), "a", 7, 2), lost_put(4, "b", "1"), put((8, 9), "c", "1", 5)];
-    let watchers = told_that_a_is_gone();
+    let watchers = told_that_a_is_gone(4);
     let whole = History { ops, watchers, ..History::default() };
     let mut in_the_end = whole.clone();
     in_the_end.ops.pop();
@@ -385,7 +368,7 @@ fn a_guess_is_taken_back_where_what_was_watched_later_does_not_follow() {
 #[test]
 fn what_was_watched_is_no_proof() {
     let ops = vec![put((2, 3), "b", "1", 2), put((4, 5), "b", "2", 3), put((8, 9), "c", "1", 4)];
-    let history = History { ops, watchers: told_that_a_is_gone(), ..History::default() };
+    let history = History { ops, watchers: told_that_a_is_gone(4), ..History::default() };
     assert!(check(&history, &Limits::default()).is_linearizable());
 }
 
