@@ -277,7 +277,9 @@ impl<'a> View<'a> {
             return fault(Guarantee::Ordered, format!("{text} after {}", self.newest));
         }
         if let Some(previous) = self.wrong_previous(event, heard) {
-            return fault(Guarantee::PreviousValue, format!("{text}: it was {previous}"));
+            let told = event.prev_kv.as_ref().map_or("nothing".to_owned(), words::key_value);
+            let what = format!("{text}: it was {previous}, and {told} was told");
+            return fault(Guarantee::PreviousValue, what);
         }
         let place = (revision, *place);
         self.told.insert(place);

@@ -8,7 +8,7 @@ use kvorum_proto::api::etcdserverpb::{RangeResponse, TxnResponse};
 use kvorum_proto::api::mvccpb::KeyValue;
 use kvorum_proto::api::mvccpb::event::EventType;
 
-use crate::history::{History, Input, Output};
+use crate::history::{History, Input, Moment, Output};
 use crate::model::{Change, is_local};
 
 /// Whether an answer says that its request made the revision in its header.
@@ -57,7 +57,11 @@ pub struct Evidence {
     /// Shown by them: at which revisions a key was seen, and by when it was last written then.
     seen: BTreeMap<Bytes, BTreeMap<i64, i64>>,
     /// Shown by watchers and by members' own states: revision, key; None for a deletion.
-    hints: BTreeMap<(i64, Bytes), Option<Bytes>>,
+    hints: BTreeMap<(i64, Bytes), Option<KeyValue>>,
+    /// Shown by them: when a key had been created, by when it was last written.
+    lives: BTreeMap<Bytes, BTreeMap<i64, i64>>,
+    /// When somebody was first told by them of a revision or of a later one, by its place in the history.
+    told: BTreeMap<i64, u64>,
 }
 
 impl Evidence {
@@ -67,6 +71,9 @@ impl Evidence {
         for op in &history.ops {
             let is_hint = is_local(&op.input);
             let now = op.output.revision().unwrap_or_default();
+            if let Some(end) = op.end.filter(|_| is_hint) {
+                evidence.tell(now, end);
+            }
             match (&op.input, &op.output) {
                 (Input::Range(request), Output::Range(found)) => {
                     let at = if request.revision > 0 { request.revision } else { now };
@@ -79,23 +86,49 @@ impl Evidence {
         }
         for heard in history.watchers.iter().flat_map(|watcher| &watcher.heard) {
             for event in &heard.response.events {
+                event.prev_kv.iter().for_each(|kv| evidence.hint(kv));
                 let Some(kv) = &event.kv else { continue };
-                let value = (event.r#type() == EventType::Put).then(|| kv.value.clone());
-                evidence.hints.insert((kv.mod_revision, kv.key.clone()), value);
+                match event.r#type() {
+                    EventType::Put => evidence.hint(kv),
+                    EventType::Delete => {
+                        evidence.hints.insert((kv.mod_revision, kv.key.clone()), None);
+                    }
+                }
+                evidence.tell(kv.mod_revision, heard.at);
             }
         }
+        let mut first = u64::MAX;
+        for place in evidence.told.values_mut().rev() {
+            first = first.min(*place);
+            *place = first;
+        }
         evidence
+    }
+
+    fn tell(&mut self, revision: i64, at: Moment) {
+        let first = self.told.entry(revision).or_insert(at.place);
+        *first = at.place.min(*first);
+    }
+
+    /// Whether somebody had been told of a revision, or of a later one, when it was asked for.
+    pub fn was_told_before(&self, revision: i64, call: Moment) -> bool {
+        self.told.range(revision..).next().is_some_and(|(_, first)| *first < call.place)
+    }
+
+    fn hint(&mut self, kv: &KeyValue) {
+        self.hints.entry((kv.mod_revision, kv.key.clone())).or_insert_with(|| Some(kv.clone()));
+        let lives = self.lives.entry(kv.key.clone()).or_default();
+        lives.insert(kv.mod_revision, kv.create_revision);
     }
 
     fn show(&mut self, found: &RangeResponse, at: Option<i64>, is_hint: bool) {
         let Some(at) = at else { return };
         for kv in &found.kvs {
-            let place = (kv.mod_revision, kv.key.clone());
             if is_hint {
-                self.hints.entry(place).or_insert(Some(kv.value.clone()));
+                self.hint(kv);
                 continue;
             }
-            self.written.insert(place, kv.clone());
+            self.written.insert((kv.mod_revision, kv.key.clone()), kv.clone());
             self.seen.entry(kv.key.clone()).or_default().insert(at, kv.mod_revision);
         }
     }
@@ -124,10 +157,13 @@ impl Evidence {
         if changes.iter().any(|change| self.was_seen_around(&change.kv.key, revision)) {
             return None;
         }
+        if changes.iter().any(|change| self.was_shown_around(change, revision)) {
+            return Some(Agreement::Doubtful);
+        }
         let mut shown = BTreeSet::new();
-        for ((_, key), value) in self.of(&self.hints, revision) {
-            let value_of = |change: &Change| (!change.is_delete).then(|| change.kv.value.clone());
-            if change_of(key).is_none_or(|change| value_of(change) != *value) {
+        for ((_, key), hint) in self.of(&self.hints, revision) {
+            let left = |change: &Change| (!change.is_delete).then(|| change.kv.clone());
+            if change_of(key).is_none_or(|change| left(change) != *hint) {
                 return Some(Agreement::Doubtful);
             }
             shown.insert(key);
@@ -144,6 +180,16 @@ impl Evidence {
     fn was_seen_around(&self, key: &Bytes, revision: i64) -> bool {
         let seen = self.seen.get(key).and_then(|seen| seen.range(revision..).next());
         seen.is_some_and(|(_, written)| *written < revision)
+    }
+
+    /// Whether a key was shown with another life than it has after a change.
+    fn was_shown_around(&self, change: &Change, revision: i64) -> bool {
+        let lives = self.lives.get(&change.kv.key);
+        let next = lives.and_then(|lives| lives.range(revision..).next());
+        next.is_some_and(|(_, created)| {
+            let is_same = !change.is_delete && change.kv.create_revision == *created;
+            *created <= revision && !is_same
+        })
     }
 
     fn of<'a, T>(

@@ -354,8 +354,14 @@ impl<'a> Search<'a> {
         for choice in all {
             self.steps += 1;
             let effect = self.effect(choice);
-            let agreement = self.evidence.agrees(next, self.store.changes(next));
+            let mut agreement = self.evidence.agrees(next, self.store.changes(next));
             self.store.take_back(effect);
+            if let Choice::Unknown(number) = choice
+                && self.evidence.was_told_before(next, self.unknown[number].1.call)
+            {
+                // Whoever showed it is judged elsewhere, so that it is no proof.
+                agreement = agreement.map(|_| Agreement::Doubtful);
+            }
             if let (Effect::Revision, Some(agreement)) = (effect, agreement)
                 && !(self.believes && agreement == Agreement::Doubtful)
             {

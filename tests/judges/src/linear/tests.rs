@@ -8,8 +8,8 @@ use super::{Limits, Rule, Verdict, check, concerns, partition};
 use crate::history::{History, Input, Moment, Op, Output, Refusal};
 use crate::model::{Effect, Outcome, Store};
 use crate::sample::{
-    answered_get, bytes, delete, get, get_request, header, history, kv, leased_put, lost_put, op,
-    put, put_request, told_that_a_is_gone,
+    answered_get, bytes, delete, get, get_request, header, history, kv, leased_put, local_get,
+    lost_put, op, put, put_request, told_that_a_is_gone,
 };
 
 fn judge(ops: Vec<Op>) -> Verdict {
@@ -361,6 +361,45 @@ fn a_guess_is_taken_back_where_what_was_watched_later_does_not_follow() {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// Nobody said who made revision 3, and a member's own state showed that revision before one of the two was asked for.
+/// Found by seed 641, where the member was blamed.
+#[test]
+fn what_was_asked_for_later_is_not_taken_for_what_was_shown_before() {
+    let ops = vec![
+        put((2, 3), "a", "1", 2),
+        lost_put(4, "b", "1"),
+        local_get((6, 7), "a", Some(kv("a", "1", (2, 2, 1))), 3),
+        lost_put(8, "b", "2"),
+        put((10, 11), "c", "1", 4),
+    ];
+    match check(&history(ops), &Limits::default()) {
+        Verdict::Linearizable(order) => {
+            assert_eq!(order.store.at(b"b", 3).expect("made by one").value, "1");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A watcher was told that "a" lived on as it had been created at 2, so the deletion without an answer came to nothing and
+/// somebody else made revision 3. Found by seed 921, where the watcher was blamed.
+#[test]
+fn a_key_that_was_shown_to_live_on_was_not_deleted_before() {
+    let lost = DeleteRangeRequest { key: bytes("a"), ..DeleteRangeRequest::default() };
+    let ops = vec![
+        put((2, 3), "a", "1", 2),
+        lost_put(4, "b", "1"),
+        op((5, 0), Input::DeleteRange(lost), Output::Unknown),
+        put((8, 9), "a", "2", 4),
+        delete((10, 11), "a", 1, 5),
+    ];
+    let mut watchers = told_that_a_is_gone(5);
+    watchers[0].heard[0].response.events[0].prev_kv = Some(kv("a", "2", (2, 4, 2)));
+    match check(&History { ops, watchers, ..History::default() }, &Limits::default()) {
+        Verdict::Linearizable(order) => assert!(order.store.at(b"b", 3).is_some(), "{order:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
