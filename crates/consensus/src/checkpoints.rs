@@ -68,8 +68,7 @@ pub(crate) struct Schedule {
     checkpoints: Checkpoints,
     state: Mutex<State>,
     bell: Bell,
-    /// A checkpoint has become durable, for the two who wait for that.
-    done: Notify,
+    /// A checkpoint has become durable.
     written: Notify,
 }
 
@@ -116,12 +115,7 @@ impl Schedule {
         true
     }
 
-    /// Waits until a checkpoint has become durable, so that the engine can be told.
-    pub(crate) async fn done(&self) {
-        self.done.notified().await;
-    }
-
-    /// Waits until a checkpoint has become durable, so that the log can be shortened.
+    /// Waits until a checkpoint has become durable, so that the engine can be told and the log be shortened.
     pub(crate) async fn written(&self) {
         self.written.notified().await;
     }
@@ -184,7 +178,6 @@ pub(crate) fn new(
         checkpoints: checkpoints.clone(),
         state: Mutex::new(State { next: Next::Idle, is_hurried: false }),
         bell: bell.clone(),
-        done: Notify::new(),
         written: Notify::new(),
     });
     let transfers = Transfers { checkpoints, jobs: jobs_tx, bell, sent: Counter::default() };
@@ -276,7 +269,6 @@ impl Checkpointer {
             }
             Ok(Progress::Done(info)) => {
                 tracing::info!(position = %info.position, bytes = info.bytes, "checkpoint written");
-                self.schedule.done.notify_one();
                 self.schedule.written.notify_one();
                 Ok(())
             }

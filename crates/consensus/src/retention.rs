@@ -12,9 +12,10 @@
 //! of the fallback entries stay for followers that lag, by number and by bytes, so that large entries do not fill the
 //! disk.
 //!
-//! The engine is told of the newest checkpoint and purges in its own books behind that. What it has given up it never asks
-//! for again, so more may stay than it knows of; it learns of it when the member starts the next time. Less must never
-//! stay: what has to go for its bytes the engine is asked to give up first.
+//! The engine is told of every checkpoint, and gives up only what it is asked to: were it to decide by itself as well, it
+//! could want less than it had been asked for while a follower is still being sent that, which it does not stand. What it
+//! has given up it never asks for again, so more may stay than it knows of: what the fallback needs is kept from it. It
+//! learns of that when the member starts the next time. What is asked for while a follower needs it goes later.
 //!
 //! Where the disk has no room nothing stays for those who lag: they are sent a snapshot.
 //!
@@ -32,9 +33,9 @@ use kvorum_machine::Checkpoints;
 use kvorum_types::Position;
 use kvorum_wal::{Log, SegmentSize};
 use openraft::async_runtime::Select2;
+use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 
-use crate::log::AppliedIndex;
 use crate::runtime::Runtime;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -47,7 +48,6 @@ use crate::transport::Transport;
 pub(crate) struct Retention {
     log: Log,
     checkpoints: Checkpoints,
-    applied: AppliedIndex,
     /// How many applied entries stay for those who lag.
     entries: u64,
     /// How many bytes of entries before the fallback stay for them at most.
@@ -60,17 +60,11 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    pub(crate) fn new(
-        log: Log,
-        checkpoints: Checkpoints,
-        applied: AppliedIndex,
-        settings: &Settings,
-    ) -> Retention {
+    pub(crate) fn new(log: Log, checkpoints: Checkpoints, settings: &Settings) -> Retention {
         let (entries, bytes_max) = (settings.catchup_entries, settings.catchup_bytes);
         Retention {
             log,
             checkpoints,
-            applied,
             entries,
             bytes_max,
             is_tight: Arc::default(),
@@ -94,19 +88,19 @@ impl Retention {
         self.is_tight.load(Ordering::Relaxed)
     }
 
-    /// The last index that may be purged. None: none may.
-    pub(crate) fn purge_limit(&self) -> Option<u64> {
-        let fallback = self.checkpoints.fallback()?.position.index;
-        if self.is_tight() {
-            return Some(fallback);
-        }
-        let by_number = (self.applied)()?.checked_sub(self.entries);
-        by_number.max(self.too_long(fallback)).map(|index| index.min(fallback))
+    /// The last index that followers who lag are not sent any more: they are sent a snapshot. None: they are sent all.
+    fn wanted(&self) -> Option<u64> {
+        let by_number = self.checkpoints.latest()?.position.index.checked_sub(self.entries);
+        let Some(fallback) = self.checkpoints.fallback() else { return by_number };
+        let fallback = fallback.position.index;
+        let for_room = if self.is_tight() { Some(fallback) } else { self.too_long(fallback) };
+        by_number.max(for_room)
     }
 
-    /// The last index that is to be purged for the bytes behind it, however few entries they are.
-    pub(crate) fn purge_for_bytes(&self) -> Option<u64> {
-        self.too_long(self.checkpoints.fallback()?.position.index)
+    /// The last index that may be removed. None: none may.
+    pub(crate) fn purge_limit(&self) -> Option<u64> {
+        let fallback = self.checkpoints.fallback()?.position.index;
+        self.wanted().map(|index| index.min(fallback))
     }
 
     /// Where the log would have to end for no more than `bytes_max` to lie between there and `fallback`. Only whole
@@ -115,11 +109,10 @@ impl Retention {
         let sizes = self.log.segment_sizes();
         let is_before = |size: &SegmentSize| size.last_index.is_some_and(|last| last < fallback);
         let before = sizes.into_iter().filter(is_before);
-        let bytes_max = if self.is_tight() { 0 } else { self.bytes_max };
         let mut bytes = 0;
         let too_many = |size: &SegmentSize| {
             bytes += size.bytes;
-            bytes > bytes_max
+            bytes > self.bytes_max
         };
         before.rev().find(too_many)?.last_index
     }
@@ -131,7 +124,7 @@ pub(crate) fn bytes_behind(log: &Log, index: Option<u64>) -> u64 {
     sizes.filter(|size| size.last_index > index).map(|size| size.bytes).sum()
 }
 
-/// After every checkpoint asks the engine to give up what has to go for its bytes.
+/// Tells the engine of every checkpoint, and asks it to give up what need not stay then.
 pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
     loop {
         let stopped = Box::pin(shared.stop.stopped());
@@ -139,15 +132,33 @@ pub(crate) async fn run<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
             Select2::First(()) => return,
             Select2::Second(()) => {}
         }
-        if !purge(&shared).await {
+        if shared.engine.trigger().snapshot().await.is_err() {
+            return;
+        }
+        let known = R::timeout(shared.settings.election_timeout, newest_is_known(&shared));
+        let stopped = Box::pin(shared.stop.stopped());
+        let is_stopped = matches!(R::select2(stopped, Box::pin(known)).await, Select2::First(()));
+        if is_stopped || !purge(&shared).await {
             return;
         }
     }
 }
 
-/// Asks the engine to give up what has to go. False once it has stopped.
+/// Ends once the engine knows the newest checkpoint, or has stopped: before that it gives up nothing behind the one before.
+async fn newest_is_known<R: Runtime, T: Transport>(shared: &Shared<R, T>) {
+    let newest = shared.retention.checkpoints.latest().map(|info| info.position.index);
+    let mut data = shared.engine.data_metrics();
+    loop {
+        let known = data.borrow_watched().snapshot.as_ref().map(|last| last.index);
+        if known >= newest || data.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Asks the engine to give up what need not stay. False once it has stopped.
 async fn purge<R: Runtime, T: Transport>(shared: &Shared<R, T>) -> bool {
-    match shared.retention.purge_for_bytes() {
+    match shared.retention.wanted() {
         Some(index) => shared.engine.trigger().purge_log(index).await.is_ok(),
         None => true,
     }

@@ -271,8 +271,7 @@ impl Assembly {
         let reader = machine.reader();
         let applied = machine.applied().map(|applied| applied.index);
         let checkpoints = parts.transfers.checkpoints.clone();
-        let retention =
-            Retention::new(parts.log.clone(), checkpoints, applied_index(&reader), settings);
+        let retention = Retention::new(parts.log.clone(), checkpoints, settings);
         let keeper = Keeper::new(
             clock.clone(),
             reader.clone(),
@@ -413,7 +412,9 @@ fn config(settings: &Settings) -> Config {
         install_snapshot_timeout: 24 * 60 * 60 * 1000,
         max_payload_entries: 4096,
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: settings.catchup_entries,
+        // It gives up nothing by itself: what it would ask for could be less than what `retention` has asked for and a
+        // follower still holds back.
+        max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 1,
         // More than can ever wait: the engine must not stand still because the applier does.
         state_machine_channel_size: Some(16 * 1024),

@@ -27,7 +27,6 @@ pub(crate) fn spawn_all<R: Runtime, T: Transport>(shared: &Arc<Shared<R, T>>) {
     spawn::<R>(removal::run(shared.clone()));
     spawn::<R>(stalled::run(shared.clone()));
     spawn::<R>(sweep(shared.clone()));
-    spawn::<R>(purge(shared.clone()));
     spawn::<R>(end_after_doubt(shared.clone()));
     if shared.settings.initialise {
         spawn::<R>(bootstrap::run(shared.clone()));
@@ -50,20 +49,6 @@ async fn sweep<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
         shared.lease_questions.sweep(timeout, shared.leadership.lease_error());
         if let Some(hung) = shared.watchdog.look(shared.settings.step_time_max) {
             shared.stop.fail(hung);
-        }
-    }
-}
-
-/// Tells the engine of every checkpoint, so that it purges the log behind it.
-async fn purge<R: Runtime, T: Transport>(shared: Arc<Shared<R, T>>) {
-    loop {
-        let stopped = Box::pin(shared.stop.stopped());
-        match R::select2(stopped, Box::pin(shared.schedule.done())).await {
-            Select2::First(()) => return,
-            Select2::Second(()) => {}
-        }
-        if shared.engine.trigger().snapshot().await.is_err() {
-            return;
         }
     }
 }

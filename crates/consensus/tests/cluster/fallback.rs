@@ -278,3 +278,43 @@ async fn what_the_log_keeps_makes_no_checkpoint_due_at_the_next_start() {
     cluster.take(id).stop(&cluster.network).await;
     assert_eq!(checkpoints(&disk), kept);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_that_waits_for_a_follower_is_not_taken_back_by_the_next_checkpoint() {
+    const CHECKPOINTS_WRITTEN: usize = 6;
+    let mut plan = Plan::small_log(3);
+    // By their bytes entries go long before they would by their number.
+    plan.catchup_entries = 60;
+    plan.adjust = |settings| settings.catchup_bytes = 0;
+    let cluster = Cluster::start(plan).await;
+    let leader = cluster.leader().await;
+    let behind = cluster.other_than(leader).id;
+    let node = cluster.node(leader);
+    node.put("before", "value").await.expect("a put");
+    let before = node.revision();
+    eventually("all have it", || cluster.node(behind).revision() == before).await;
+    // What it is being sent it never gets, and the leader waits for its answer.
+    cluster.network.set_filter(move |_, to, _, _| to != behind);
+    let value = "x".repeat(4 << 10);
+    let (mut newest, mut written) = (None, 0);
+    for number in 0.. {
+        node.put(&format!("key{number}"), &value).await.expect("a put");
+        let now = checkpoints(&node.disk).last().copied();
+        if now != newest {
+            (newest, written) = (now, written + 1);
+        }
+        if written == CHECKPOINTS_WRITTEN {
+            break;
+        }
+        assert!(number < 5_000, "{written} checkpoints are written");
+    }
+    cluster.network.set_filter(|_, _, _, _| true);
+    let revision = node.revision();
+    eventually("it has come after", || cluster.node(behind).revision() >= revision).await;
+    eventually("what nobody needs is purged", || {
+        let fallback = checkpoints(&node.disk)[0];
+        entry_bytes_up_to(&node.disk.fork(), fallback) <= 64 << 10
+    })
+    .await;
+    cluster.stop().await;
+}
