@@ -18,6 +18,9 @@ use kvorum_proto::api::etcdserverpb::{
 };
 use prost::Message;
 
+use crate::model::KeyRange;
+use crate::words;
+
 /// When something happened. Its order is that of the places.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Moment {
@@ -308,11 +311,42 @@ impl fmt::Display for Op {
         let end = self.end.map_or("?".to_owned(), |end| end.place.to_string());
         let (client, member, call) = (self.client, self.member, self.call.place);
         write!(out, "[{call}..{end}] client {client} at {member:x}: ")?;
-        write!(
-            out,
-            "{} -> {}",
-            crate::words::input(&self.input),
-            crate::words::output(&self.output)
-        )
+        write!(out, "{} -> {}", words::input(&self.input), words::output(&self.output))
+    }
+}
+
+impl fmt::Display for Watcher {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Watcher { client, member, call, request, series, .. } = self;
+        let range = KeyRange::new(&request.key, &request.range_end);
+        let end = range.end.as_ref().map_or("..".to_owned(), |end| words::text(end));
+        let (place, first) = (call.place, words::text(&range.first));
+        write!(out, "[{place}] client {client} at {member:x}, series {series:x}: ")?;
+        let filters: Vec<_> = request.filters().collect();
+        let start = request.start_revision;
+        write!(out, "watch [{first}, {end}) from {start}, filters {filters:?}")
+    }
+}
+
+/// What clients asked and were told, a line for each, in the order in which they asked or were told.
+impl fmt::Display for History {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = self.ops.iter().map(|op| (op.call.place, op.to_string()));
+        let watched = self.watchers.iter().flat_map(|watcher| {
+            let heard = watcher.heard.iter().map(|heard| {
+                let (place, message) = (heard.at.place, words::message(&heard.response));
+                (
+                    place,
+                    format!(
+                        "[{place}] client {}, series {:x}, {message}",
+                        watcher.client, watcher.series
+                    ),
+                )
+            });
+            std::iter::once((watcher.call.place, watcher.to_string())).chain(heard)
+        });
+        let mut lines: Vec<(u64, String)> = asked.chain(watched).collect();
+        lines.sort();
+        lines.iter().try_for_each(|(_, line)| writeln!(out, "{line}"))
     }
 }

@@ -121,17 +121,8 @@ impl<'a> View<'a> {
         what: impl Into<String>,
         heard: &Heard,
     ) -> Fault<Guarantee> {
-        let Watcher { client, member, call, request, series, .. } = self.watcher;
-        let range = KeyRange::new(&request.key, &request.range_end);
-        let end = range.end.as_ref().map_or("..".to_owned(), |end| words::text(end));
-        let who = format!(
-            "[{}] client {client} at {member:x}, series {series:x}: watch [{}, {end}) from {}, filters {:?}",
-            call.place,
-            words::text(&range.first),
-            request.start_revision,
-            request.filters().collect::<Vec<_>>(),
-        );
-        Fault::new(guarantee, what).between([who, message(heard)])
+        let heard = format!("[{}] {}", heard.at.place, words::message(&heard.response));
+        Fault::new(guarantee, what).between([self.watcher.to_string(), heard])
     }
 
     fn hear(&mut self, heard: &'a Heard) -> Verdict {
@@ -206,7 +197,7 @@ impl<'a> View<'a> {
             let what = format!("{done} is done after {least}");
             return Err(self.fault(Guarantee::Bookmarkable, what, heard));
         }
-        if let Some(missing) = self.missing(done) {
+        if let Some(missing) = self.missing(done, heard.at) {
             let what = format!("{done} is done, and was not told: {missing}");
             return Err(self.fault(Guarantee::Bookmarkable, what, heard));
         }
@@ -226,7 +217,7 @@ impl<'a> View<'a> {
             }
         }
         for (revision, count) in &counts {
-            let wanted = self.wanted(*revision).count();
+            let wanted = self.wanted(*revision, last.at).count();
             if *count < wanted {
                 let what = format!("{count} of {wanted} changes of {revision} together");
                 return Err(self.fault(Guarantee::Atomic, what, last));
@@ -237,7 +228,7 @@ impl<'a> View<'a> {
             let what = format!("{newest} is told as of {}", revision(&last.response));
             return Err(self.fault(Guarantee::Bookmarkable, what, last));
         }
-        if let Some(missing) = self.missing(newest) {
+        if let Some(missing) = self.missing(newest, last.at) {
             let guarantee = if has_told { Guarantee::Reliable } else { Guarantee::Resumable };
             return Err(self.fault(guarantee, format!("was not told: {missing}"), last));
         }
@@ -304,17 +295,26 @@ impl<'a> View<'a> {
     }
 
     /// The changes of a revision that are wanted, by their places.
-    fn wanted(&self, revision: i64) -> impl Iterator<Item = (usize, &'a Change)> {
+    fn wanted(&self, revision: i64, at: Moment) -> impl Iterator<Item = (usize, &'a Change)> {
         let request = &self.watcher.request;
-        let changes = self.store.changes(revision).iter().enumerate();
-        changes.filter(|(_, change)| asks_for(request, change.is_delete, &change.kv.key))
+        let changes = self.store.changes(revision);
+        // A compaction leaves of its own revision what a key was last.
+        let may_lack = self.compactions.iter().any(|(to, call)| *to == revision && *call < at);
+        let is_last = move |place: usize, change: &Change| {
+            changes[place + 1..].iter().all(|later| later.kv.key != change.kv.key)
+        };
+        let asked = move |(place, change): &(usize, &Change)| {
+            asks_for(request, change.is_delete, &change.kv.key)
+                && (!may_lack || is_last(*place, change))
+        };
+        changes.iter().enumerate().filter(asked)
     }
 
     /// A change up to a revision that is wanted and was not told.
-    fn missing(&mut self, up_to: i64) -> Option<String> {
+    fn missing(&mut self, up_to: i64, at: Moment) -> Option<String> {
         while self.complete < up_to {
             let next = self.complete + 1;
-            for (place, change) in self.wanted(next) {
+            for (place, change) in self.wanted(next, at) {
                 if !self.told.contains(&(next, place)) {
                     let kind = if change.is_delete { "delete" } else { "put" };
                     return Some(format!("{kind} {}", words::key_value(&change.kv)));
@@ -329,19 +329,6 @@ impl<'a> View<'a> {
 
 fn revision(response: &WatchResponse) -> i64 {
     response.header.as_ref().map_or(0, |header| header.revision)
-}
-
-fn message(heard: &Heard) -> String {
-    let response = &heard.response;
-    let events = response.events.iter().map(words::event).collect::<Vec<_>>().join(", ");
-    let marks = [
-        (response.created, " created"),
-        (response.canceled, " cancelled"),
-        (response.fragment, " fragment"),
-    ];
-    let marks: String = marks.iter().filter(|(is_so, _)| *is_so).map(|(_, word)| *word).collect();
-    let (place, id) = (heard.at.place, response.watch_id);
-    format!("[{place}] watcher {id}, revision {}{marks}: [{events}]", revision(response))
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
+use kvorum_proto::api::etcdserverpb::request_op::Request;
 use kvorum_proto::api::etcdserverpb::watch_create_request::FilterType;
-use kvorum_proto::api::etcdserverpb::{DeleteRangeRequest, WatchCreateRequest, WatchResponse};
+use kvorum_proto::api::etcdserverpb::{
+    DeleteRangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchResponse,
+};
 use kvorum_proto::api::mvccpb::event::EventType;
 use kvorum_proto::api::mvccpb::{Event, KeyValue};
 
@@ -57,19 +60,17 @@ fn request(start_revision: i64) -> WatchCreateRequest {
     WatchCreateRequest { key, range_end, start_revision, ..WatchCreateRequest::default() }
 }
 
-fn broken_of(request: WatchCreateRequest, told: Vec<WatchResponse>) -> Option<Guarantee> {
+fn watcher(request: WatchCreateRequest, told: Vec<WatchResponse>) -> Watcher {
     let heard = (10..).zip(told);
     let heard = heard.map(|(place, response)| Heard { at: Moment::at_place(place), response });
-    let watcher = Watcher {
-        client: 1,
-        member: 1,
-        call: Moment::at_place(1),
-        request,
-        series: 1,
-        heard: heard.collect(),
-    };
+    let (call, heard) = (Moment::at_place(1), heard.collect());
+    Watcher { client: 1, member: 1, call, request, series: 1, heard }
+}
+
+fn broken_of(request: WatchCreateRequest, told: Vec<WatchResponse>) -> Option<Guarantee> {
     let compact = op((2, 3), Input::Compact { revision: 4 }, Output::Compacted { revision: 5 });
-    let history = History { ops: vec![compact], watchers: vec![watcher], locks: Vec::new() };
+    let watchers = vec![watcher(request, told)];
+    let history = History { ops: vec![compact], watchers, locks: Vec::new() };
     check(&history, &store()).into_iter().map(|fault| fault.rule).next()
 }
 
@@ -105,6 +106,42 @@ fn a_watcher_from_now_on_begins_after_what_it_was_created_at() {
     assert_eq!(broken_of(request(0), old), Some(Guarantee::Resumable));
     let late = vec![created(2), events(4, vec![a2()])];
     assert_eq!(broken_of(request(0), late), Some(Guarantee::Resumable));
+}
+
+/// A compaction takes what is not the last of a key even from its own revision, at which watchers may still begin. Found by
+/// seeds 7725, 16185 and 19029, where watchers were blamed.
+#[test]
+fn of_the_revision_of_a_compaction_only_the_last_of_a_key_has_to_be_told() {
+    let nested = |request| {
+        let op = RequestOp { request: Some(request) };
+        let txn = TxnRequest { success: vec![op], ..TxnRequest::default() };
+        RequestOp { request: Some(Request::RequestTxn(txn)) }
+    };
+    let (key, range_end) = (bytes("a"), bytes("c"));
+    let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
+    let put_again = Request::RequestPut(put_request("b", "2"));
+    let ops = vec![nested(put_again), nested(Request::RequestDeleteRange(delete))];
+    let mut store = Store::default();
+    store.execute(&Input::Put(put_request("a", "1")));
+    store.execute(&Input::Txn(TxnRequest { success: ops, ..TxnRequest::default() }));
+    assert_eq!(store.changes(3).len(), 3);
+    let gone = |key| {
+        let mut event = gone(key);
+        event.kv.iter_mut().for_each(|kv| kv.mod_revision = 3);
+        event
+    };
+    let told = vec![created(3), events(3, vec![gone("a"), gone("b")])];
+    let found = |compacted: Option<i64>| {
+        let watchers = vec![watcher(request(3), told.clone())];
+        let compact =
+            |revision| op((1, 2), Input::Compact { revision }, Output::Compacted { revision: 3 });
+        let ops = compacted.map(compact).into_iter().collect();
+        let history = History { ops, watchers, ..History::default() };
+        check(&history, &store).first().map(|fault| fault.rule)
+    };
+    assert_eq!(found(Some(3)), None);
+    assert_eq!(found(Some(2)), Some(Guarantee::Atomic));
+    assert_eq!(found(None), Some(Guarantee::Atomic));
 }
 
 #[test]

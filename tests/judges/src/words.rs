@@ -5,7 +5,7 @@ use kvorum_proto::api::etcdserverpb::request_op::Request;
 use kvorum_proto::api::etcdserverpb::response_op::Response;
 use kvorum_proto::api::etcdserverpb::{
     Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest,
-    TxnResponse,
+    TxnResponse, WatchResponse,
 };
 use kvorum_proto::api::mvccpb::event::EventType;
 use kvorum_proto::api::mvccpb::{Event, KeyValue};
@@ -65,6 +65,19 @@ pub fn event(event: &Event) -> String {
 /// Bytes as text.
 pub fn text(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
+}
+
+/// A message to a watcher.
+pub fn message(response: &WatchResponse) -> String {
+    let events = response.events.iter().map(event).collect::<Vec<_>>().join(", ");
+    let marks = [
+        (response.created, " created"),
+        (response.canceled, " cancelled"),
+        (response.fragment, " fragment"),
+    ];
+    let marks: String = marks.iter().filter(|(is_so, _)| *is_so).map(|(_, word)| *word).collect();
+    let revision = response.header.as_ref().map_or(0, |header| header.revision);
+    format!("watcher {}, revision {revision}{marks}: [{events}]", response.watch_id)
 }
 
 fn was(kv: &KeyValue) -> String {

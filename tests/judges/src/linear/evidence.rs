@@ -8,7 +8,7 @@ use kvorum_proto::api::etcdserverpb::{RangeResponse, TxnResponse};
 use kvorum_proto::api::mvccpb::KeyValue;
 use kvorum_proto::api::mvccpb::event::EventType;
 
-use crate::history::{History, Input, Moment, Output};
+use crate::history::{History, Input, Moment, Op, Output, Watcher};
 use crate::model::{Change, is_local};
 
 /// Whether an answer says that its request made the revision in its header.
@@ -67,8 +67,15 @@ pub struct Evidence {
 impl Evidence {
     /// All that a history shows.
     pub fn new(history: &History) -> Evidence {
+        let mut evidence = Evidence::of(&history.ops);
+        evidence.hear(&history.watchers);
+        evidence
+    }
+
+    /// What some requests show, each of their keys.
+    pub fn of<'a>(ops: impl IntoIterator<Item = &'a Op>) -> Evidence {
         let mut evidence = Evidence::default();
-        for op in &history.ops {
+        for op in ops {
             let is_hint = is_local(&op.input);
             let now = op.output.revision().unwrap_or_default();
             if let Some(end) = op.end.filter(|_| is_hint) {
@@ -84,25 +91,28 @@ impl Evidence {
                 _ => {}
             }
         }
-        for heard in history.watchers.iter().flat_map(|watcher| &watcher.heard) {
+        evidence
+    }
+
+    fn hear(&mut self, watchers: &[Watcher]) {
+        for heard in watchers.iter().flat_map(|watcher| &watcher.heard) {
             for event in &heard.response.events {
-                event.prev_kv.iter().for_each(|kv| evidence.hint(kv));
+                event.prev_kv.iter().for_each(|kv| self.hint(kv));
                 let Some(kv) = &event.kv else { continue };
                 match event.r#type() {
-                    EventType::Put => evidence.hint(kv),
+                    EventType::Put => self.hint(kv),
                     EventType::Delete => {
-                        evidence.hints.insert((kv.mod_revision, kv.key.clone()), None);
+                        self.hints.insert((kv.mod_revision, kv.key.clone()), None);
                     }
                 }
-                evidence.tell(kv.mod_revision, heard.at);
+                self.tell(kv.mod_revision, heard.at);
             }
         }
         let mut first = u64::MAX;
-        for place in evidence.told.values_mut().rev() {
+        for place in self.told.values_mut().rev() {
             first = first.min(*place);
             *place = first;
         }
-        evidence
     }
 
     fn tell(&mut self, revision: i64, at: Moment) {
@@ -149,7 +159,7 @@ impl Evidence {
     /// Whether a revision may consist of these changes. None: some answer can never be right then.
     pub fn agrees(&self, revision: i64, changes: &[Change]) -> Option<Agreement> {
         let change_of = |key: &Bytes| changes.iter().rev().find(|change| change.kv.key == *key);
-        for ((_, key), kv) in self.of(&self.written, revision) {
+        for ((_, key), kv) in shown_at(&self.written, revision) {
             if change_of(key).is_none_or(|change| change.is_delete || change.kv != *kv) {
                 return None;
             }
@@ -161,7 +171,7 @@ impl Evidence {
             return Some(Agreement::Doubtful);
         }
         let mut shown = BTreeSet::new();
-        for ((_, key), hint) in self.of(&self.hints, revision) {
+        for ((_, key), hint) in shown_at(&self.hints, revision) {
             let left = |change: &Change| (!change.is_delete).then(|| change.kv.clone());
             if change_of(key).is_none_or(|change| left(change) != *hint) {
                 return Some(Agreement::Doubtful);
@@ -191,12 +201,11 @@ impl Evidence {
             *created <= revision && !is_same
         })
     }
+}
 
-    fn of<'a, T>(
-        &self,
-        map: &'a BTreeMap<(i64, Bytes), T>,
-        revision: i64,
-    ) -> impl Iterator<Item = (&'a (i64, Bytes), &'a T)> {
-        map.range((revision, Bytes::new())..(revision + 1, Bytes::new()))
-    }
+fn shown_at<T>(
+    map: &BTreeMap<(i64, Bytes), T>,
+    revision: i64,
+) -> impl Iterator<Item = (&(i64, Bytes), &T)> {
+    map.range((revision, Bytes::new())..(revision + 1, Bytes::new()))
 }

@@ -120,14 +120,27 @@ pub fn check(history: &History, limits: &Limits) -> Verdict {
     let all: Vec<usize> = (0..ops.len()).filter(|index| concerns(&ops[*index])).collect();
     // A fault that is found late in a long history makes the search of the whole long, and leaves that of a part short.
     let first = Limits { steps_max: limits.steps_max / FIRST_SHARE };
+    let believing = search::run_believing(history, all.clone(), &first);
+    if believing.is_linearizable() {
+        return believing;
+    }
     match search::run(history, all.clone(), &first) {
         Verdict::Refused(fault) => Verdict::Refused(partition::narrow(history, fault, &first)),
         Verdict::Undecided { .. } => match partition::fault_of_part(history, &first) {
             Some(fault) => Verdict::Refused(fault),
-            None => search::run(history, all, limits),
+            None => with_all_work(history, all, limits),
         },
+        // Nobody is blamed for an order that was only the first to be found.
+        Verdict::Linearizable(_) if matches!(believing, Verdict::Undecided { .. }) => {
+            with_all_work(history, all, limits)
+        }
         verdict => verdict,
     }
+}
+
+fn with_all_work(history: &History, all: Vec<usize>, limits: &Limits) -> Verdict {
+    let believing = search::run_believing(history, all.clone(), limits);
+    if believing.is_linearizable() { believing } else { search::run(history, all, limits) }
 }
 
 /// Whether an op is one for this judge.

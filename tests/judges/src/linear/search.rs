@@ -66,6 +66,28 @@ struct Deepest {
     reasons: Vec<String>,
 }
 
+/// Requests that are not looked at, because they are on other keys.
+struct Others {
+    /// Revisions that one of them says it made.
+    made: BTreeSet<i64>,
+    /// What those that are looked at show: of other keys they say nothing.
+    shown: Evidence,
+}
+
+impl Others {
+    fn new(history: &History, part: &[usize]) -> Others {
+        let shown = Evidence::of(part.iter().map(|index| &history.ops[*index]));
+        let part: HashSet<usize> = part.iter().copied().collect();
+        let ops = history.ops.iter().enumerate().filter(|(index, _)| !part.contains(index));
+        let writers = ops.filter(|(_, op)| op.end.is_some() && makes_revision(&op.output));
+        Others { made: writers.filter_map(|(_, op)| op.output.revision()).collect(), shown }
+    }
+
+    fn may_make(&self, revision: i64) -> bool {
+        self.shown.agrees(revision, &[]).is_some()
+    }
+}
+
 struct Search<'a> {
     answered: Vec<Answered<'a>>,
     unknown: Vec<(usize, &'a Op)>,
@@ -75,8 +97,8 @@ struct Search<'a> {
     made: BTreeSet<i64>,
     /// How many answered requests of a revision have no place yet.
     waiting: BTreeMap<i64, usize>,
-    /// Others may make revisions, too.
-    has_foreign: bool,
+    /// Those on other keys, if not all requests are looked at.
+    others: Option<Others>,
     /// Watchers and members' own states are taken at their word.
     believes: bool,
     entries: Entries,
@@ -95,13 +117,15 @@ struct Search<'a> {
 ///
 /// Others are judged by the order that is found, so one that agrees with all that they showed is looked for first. Without
 /// one they are wrong, if the requests have any order at all.
+pub fn run_believing(history: &History, all: Vec<usize>, limits: &Limits) -> Verdict {
+    let mut search = Search::new(history, all, false);
+    search.believes = true;
+    search.decide(limits)
+}
+
+/// Looks for an order of these requests, whatever others showed.
 pub fn run(history: &History, all: Vec<usize>, limits: &Limits) -> Verdict {
-    let mut believing = Search::new(history, all.clone(), false);
-    believing.believes = true;
-    match believing.decide(limits) {
-        Verdict::Linearizable(order) => Verdict::Linearizable(order),
-        _ => Search::new(history, all, false).decide(limits),
-    }
+    Search::new(history, all, false).decide(limits)
 }
 
 /// Looks for an order of some requests, beside others on other keys.
@@ -111,6 +135,7 @@ pub fn run_part(history: &History, part: Vec<usize>, limits: &Limits) -> Verdict
 
 impl<'a> Search<'a> {
     fn new(history: &'a History, all: Vec<usize>, has_foreign: bool) -> Search<'a> {
+        let others = has_foreign.then(|| Others::new(history, &all));
         let (mut answered, mut unknown) = (Vec::new(), Vec::new());
         let mut waiting = BTreeMap::new();
         for index in all {
@@ -135,12 +160,12 @@ impl<'a> Search<'a> {
             made: writers.filter_map(|answered| answered.revision).collect(),
             entries: Entries::new(ends),
             evidence: Evidence::new(history),
+            others,
             used: vec![false; unknown.len()],
             answered,
             unknown,
             history,
             waiting,
-            has_foreign,
             believes: false,
             store: Store::default(),
             done: Vec::new(),
@@ -278,9 +303,16 @@ impl<'a> Search<'a> {
         }
         let (outcome, effect) = self.store.execute(&op.input);
         let is_right = matches!(&outcome, Outcome::Answer(answer) if answer.bare() == *bare)
-            && *revision == Some(self.store.revision());
+            && *revision == Some(self.store.revision())
+            && !(self.believes && effect == Effect::Revision && self.is_contradicted());
         self.store.take_back(effect);
         is_right.then_some(effect)
+    }
+
+    /// Whether somebody showed something else of the newest revision than it is.
+    fn is_contradicted(&self) -> bool {
+        let now = self.store.revision();
+        self.evidence.agrees(now, self.store.changes(now)) == Some(Agreement::Doubtful)
     }
 
     /// What may come next, the best last.
@@ -345,6 +377,9 @@ impl<'a> Search<'a> {
     /// Who may have made the next revision without having been told so, the most likely last.
     fn guesses(&mut self) -> Vec<Choice> {
         let next = self.store.revision() + 1;
+        if self.others.as_ref().is_some_and(|others| others.made.contains(&next)) {
+            return vec![Choice::Foreign];
+        }
         let open = self.open().into_iter();
         let unknown =
             open.filter(|number| !matches!(self.unknown[*number].1.input, Input::Compact { .. }));
@@ -369,12 +404,9 @@ impl<'a> Search<'a> {
             }
         }
         let last = self.waiting.last_key_value().map_or(1, |(revision, _)| *revision);
-        if self.has_foreign && next <= last {
+        if next <= last && self.others.as_ref().is_some_and(|others| others.may_make(next)) {
             // Without a witness it is as likely somebody else's.
             guesses.push((Agreement::Shown, Choice::Foreign));
-            if self.evidence.agrees(next, &[]).is_none() {
-                guesses.pop();
-            }
         }
         guesses.sort_by_key(|(agreement, _)| std::cmp::Reverse(*agreement));
         guesses.into_iter().map(|(_, choice)| choice).collect()
@@ -423,7 +455,7 @@ impl<'a> Search<'a> {
 
     /// Requests and expiries without an answer that nobody needs, but that watchers or single members showed.
     fn go_on_to_what_was_shown(&mut self) {
-        while self.evidence.last_shown() > self.store.revision() && !self.has_foreign {
+        while self.evidence.last_shown() > self.store.revision() && self.others.is_none() {
             let Some(choice) = self.guesses().pop() else { return };
             let effect = self.effect(choice);
             self.make(Made { choice, effect });

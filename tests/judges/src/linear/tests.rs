@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use kvorum_proto::api::etcdserverpb::{DeleteRangeRequest, RangeRequest, TxnRequest};
+use kvorum_proto::api::mvccpb::Event;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -401,6 +402,32 @@ fn a_key_that_was_shown_to_live_on_was_not_deleted_before() {
         Verdict::Linearizable(order) => assert!(order.store.at(b"b", 3).is_some(), "{order:?}"),
         other => panic!("{other:?}"),
     }
+}
+
+/// Who watched "s" was told that it had been created at 3, so the lost put of "b" made revision 2. The put at 4 is answered,
+/// and was not asked whether it agrees. Found by seed 8199, where the watcher was blamed.
+#[test]
+fn an_answered_request_too_agrees_with_what_was_watched() {
+    let ops = vec![lost_put(2, "b", "1"), lost_put(3, "s", "1"), put((8, 9), "s", "2", 4)];
+    let mut watchers = told_that_a_is_gone(4);
+    let event = &mut watchers[0].heard[0].response.events[0];
+    *event = Event { kv: Some(kv("s", "2", (3, 4, 2))), ..Event::default() };
+    match check(&History { ops, watchers, ..History::default() }, &Limits::default()) {
+        Verdict::Linearizable(order) => assert!(order.store.at(b"b", 2).is_some(), "{order:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Somebody else made revision 2, and an answer on his key shows it. Found by seed 8199, where a part was refused for that.
+#[test]
+fn what_is_shown_of_other_keys_is_no_fault_of_a_part() {
+    let ops = vec![
+        put((2, 3), "a", "1", 2),
+        get((4, 5), "a", Some(kv("a", "1", (2, 2, 1))), 2),
+        put((6, 7), "b", "1", 3),
+    ];
+    let fault = partition::fault_of_part(&history(ops), &Limits::default());
+    assert_eq!(fault, None);
 }
 
 /// Watchers are judged elsewhere: where nothing follows from what they were told, they were told wrong.
