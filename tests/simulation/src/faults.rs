@@ -25,6 +25,8 @@ pub enum Kind {
     PowerLoss,
     /// All machines lose their power at once.
     PowerLossEverywhere,
+    /// A machine is gone for so long that the others have purged what it lacks.
+    LongOutage,
     /// A machine stands still for a while.
     Pause,
     /// A member is cut off from all others.
@@ -43,6 +45,8 @@ pub enum Kind {
     SlowDisk,
     /// A disk fills up, and is emptied again.
     FullDisk,
+    /// A disk is said to be nearly full: what is kept of the log for others goes, and checkpoints are written.
+    TightDisk,
     /// A clock runs at another rate.
     ClockRate,
     /// A clock leaps ahead.
@@ -55,10 +59,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Kill,
         Kind::PowerLoss,
         Kind::PowerLossEverywhere,
+        Kind::LongOutage,
         Kind::Pause,
         Kind::Isolation,
         Kind::OneWayCut,
@@ -68,6 +73,7 @@ impl Kind {
         Kind::DiskError,
         Kind::SlowDisk,
         Kind::FullDisk,
+        Kind::TightDisk,
         Kind::ClockRate,
         Kind::ClockLeap,
         Kind::LeaderMove,
@@ -80,6 +86,7 @@ impl Kind {
             Kind::Kill => "kill",
             Kind::PowerLoss => "power loss",
             Kind::PowerLossEverywhere => "power loss everywhere",
+            Kind::LongOutage => "long outage",
             Kind::Pause => "pause",
             Kind::Isolation => "isolation",
             Kind::OneWayCut => "one-way cut",
@@ -89,6 +96,7 @@ impl Kind {
             Kind::DiskError => "disk error",
             Kind::SlowDisk => "slow disk",
             Kind::FullDisk => "full disk",
+            Kind::TightDisk => "tight disk",
             Kind::ClockRate => "clock rate",
             Kind::ClockLeap => "clock leap",
             Kind::LeaderMove => "leader move",
@@ -178,6 +186,11 @@ pub fn happen(world: &World, fault: Fault) {
                 lose_power(world, id, (kind, 1_000), &mut draws);
             }
         }
+        Kind::LongOutage => {
+            let time = draws.millis(8_000, 20_000);
+            let end = if draws.below(2) == 0 { World::kill } else { World::cut_power };
+            restart_after(world, id, time, kind, end);
+        }
         Kind::Pause => {
             let time = draws.millis(100, 6_000);
             world.note_fault(kind, format_args!("{id} for {time:?}"));
@@ -199,6 +212,7 @@ pub fn happen(world: &World, fault: Fault) {
             later(world, time, move |world| world.set_slow(id, Duration::ZERO));
         }
         Kind::FullDisk => full_disk(world, id, &mut draws),
+        Kind::TightDisk => tight_disk(world, id, &mut draws),
         Kind::ClockRate => {
             let (least, most) = world.profile().clock_rates;
             let rate = least + draws.below(most - least + 1);
@@ -324,6 +338,24 @@ fn full_disk(world: &World, id: MemberId, draws: &mut Draws) {
     });
 }
 
+/// The disk itself has room: what is asked for is what a member does when it is told that there is little.
+fn tight_disk(world: &World, id: MemberId, draws: &mut Draws) {
+    const LEFT: u64 = 1 << 30;
+    let times = 1 + draws.below(4);
+    let pauses: Vec<Duration> = (0..times).map(|_| draws.millis(20, 1_000)).collect();
+    let Some(member) = world.member(id) else { return };
+    world.note_fault(Kind::TightDisk.name(), format_args!("{id}, looked at {times} times"));
+    let then = world.clone();
+    let looking = async move {
+        for pause in pauses {
+            member.make_room(Some(LEFT)).await;
+            then.sleep(pause).await;
+        }
+        member.make_room(None).await;
+    };
+    world.spawn_on(id, looking.boxed());
+}
+
 fn on_member(world: &World, kind: Kind, id: MemberId) {
     let Some(member) = world.member(id) else { return };
     world.note_fault(kind.name(), id);
@@ -333,5 +365,5 @@ fn on_member(world: &World, kind: Kind, id: MemberId) {
             _ => drop(member.defragmenter().begin(|_| ())),
         }
     };
-    world.spawn(acting.boxed());
+    world.spawn_on(id, acting.boxed());
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::Either;
+use kvorum_judges::history as judges;
 use kvorum_judges::verdict::Found;
 use kvorum_types::MemberId;
 use parking_lot::Mutex;
@@ -112,6 +113,16 @@ impl Plan {
             |place: usize, at: Duration| self.cut.faults.contains(&place) && at <= self.cut.time;
         let kept = timed.enumerate().filter(|(place, (at, _))| is_kept(*place, *at));
         kept.map(|(_, timed)| timed).collect()
+    }
+
+    /// Runs it, for what clients saw.
+    pub fn history(&self) -> judges::History {
+        let seen = Mutex::default();
+        self.run_judged(|history| {
+            *seen.lock() = history.judged();
+            Vec::new()
+        });
+        seen.into_inner()
     }
 
     /// Runs it, and has it judged.

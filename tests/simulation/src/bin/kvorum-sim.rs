@@ -47,6 +47,9 @@ struct Options {
     /// So many clients of each kind.
     #[arg(long, requires = "seed")]
     clients: Option<Numbers>,
+    /// Say all that clients asked and were told, in the order in which they asked.
+    #[arg(long, requires = "seed")]
+    history: bool,
     /// Say something about every seed.
     #[arg(long, short)]
     verbose: bool,
@@ -78,6 +81,9 @@ fn main() -> ExitCode {
             eprintln!("kvorum-sim: --clients takes a number for each kind of client");
             return ExitCode::from(2);
         };
+        if options.history {
+            print!("{}", plan.history());
+        }
         let outcome = options.run(&plan);
         figures.add(&outcome);
         if !outcome.wrong.is_empty() {

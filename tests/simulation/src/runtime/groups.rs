@@ -41,8 +41,13 @@ impl Group {
 
     /// Makes its clock run at another rate from now on.
     pub fn set_rate(&mut self, world: u64, rate: u64) {
+        self.set_clock(world, self.shows(world), rate);
+    }
+
+    /// Sets its clock, and the rate at which it runs from now on.
+    pub fn set_clock(&mut self, world: u64, shown: u64, rate: u64) {
         assert!(rate > 0, "a clock that stands still is none");
-        self.since = (world, self.shows(world));
+        self.since = (world, shown);
         self.rate = rate;
     }
 }
@@ -82,5 +87,12 @@ mod tests {
         assert_eq!((group.reaches(200), group.reaches(50)), (300, 100));
         group.set_rate(300, 2000);
         assert_eq!((group.shows(350), group.reaches(301)), (300, 351));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_goes_on_from_there() {
+        let mut group = Group::default();
+        group.set_clock(1000, 0, 500);
+        assert_eq!((group.shows(1000), group.shows(1200), group.reaches(100)), (0, 100, 1200));
     }
 }

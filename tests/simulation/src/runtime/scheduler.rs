@@ -447,6 +447,15 @@ pub fn set_rate(group: GroupId, rate: u64) {
     });
 }
 
+/// The clock of a group shows this now, and runs at a rate from now on, in thousandths.
+pub fn set_clock(group: GroupId, shown: Duration, rate: u64) {
+    with(|world| {
+        let now = world.now;
+        let shown = u64::try_from(shown.as_nanos()).unwrap_or(u64::MAX);
+        world.groups.get_mut(group).set_clock(now, shown, rate);
+    });
+}
+
 /// What the clock of a group shows.
 pub fn shown(group: GroupId) -> Duration {
     Duration::from_nanos(with(|world| world.groups.get(group).shows(world.now)))

@@ -178,6 +178,12 @@ impl World {
         self.state().nodes.get(&id)?.member.clone()
     }
 
+    /// Runs a task in a member's process, with which it ends.
+    pub fn spawn_on(&self, id: MemberId, task: BoxFuture<'static, ()>) {
+        let group = self.state().nodes.get(&id).map(|node| node.group);
+        scheduler::spawn_in(group.unwrap_or_default(), task);
+    }
+
     /// Draws one of all members.
     pub fn any_member(&self) -> MemberId {
         MemberId(1 + self.random(self.profile().member_count))

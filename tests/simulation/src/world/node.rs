@@ -1,5 +1,6 @@
 //! One member's machine: its disk, its clock, and the run of the member on it, if there is one.
 
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,6 +52,8 @@ pub(super) struct Node {
     /// How far the clock was put ahead, in nanoseconds.
     leapt: Arc<AtomicU64>,
     rate: u64,
+    /// The clock begins anew with the next run: the machine has lost its power.
+    is_rebooted: bool,
     /// How much longer each step of a worker may wait for the disk, in nanoseconds.
     slow: Arc<AtomicU64>,
 }
@@ -69,6 +72,7 @@ impl Node {
             may_fail: false,
             leapt: Arc::default(),
             rate: 1000,
+            is_rebooted: false,
             slow: Arc::default(),
         }
     }
@@ -115,8 +119,15 @@ impl World {
         let mut state = self.state();
         let Some(node) = state.nodes.get_mut(&id).filter(|node| !node.is_up) else { return };
         node.is_up = true;
+        // The clock of a machine goes on while no process runs on it, and is none of the processes'.
+        let shown = if mem::take(&mut node.is_rebooted) {
+            node.leapt = Arc::default();
+            Duration::ZERO
+        } else {
+            scheduler::shown(node.group)
+        };
         node.group = scheduler::new_group();
-        scheduler::set_rate(node.group, node.rate);
+        scheduler::set_clock(node.group, shown, node.rate);
         node.closed = watch::Sender::new(false);
         let (group, start) = (node.group, node.start_with(self.profile(), self));
         drop(state);
@@ -199,6 +210,7 @@ impl World {
         let mut state = self.state();
         let Some(node) = state.nodes.get_mut(&id) else { return };
         node.disk.power_loss(seed);
+        node.is_rebooted = true;
         if !seed.is_multiple_of(STORES_KEPT) {
             node.stores = KeptStores::default();
         }
