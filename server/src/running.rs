@@ -153,7 +153,7 @@ impl Running {
         ));
         let config = builder.config.clone();
         let prefix = builder.thread_name_prefix.clone();
-        let (memory, keeper) = Memory::of(&builder, &disk)?.unzip();
+        let (memory, keeper) = Memory::of(&builder, &disk, &pool)?.unzip();
         let serving = Serving::of(&builder, is_joining, memory, (metrics, registry), pool.clone());
         let clock = serving.clock.clone();
         let disks = dirs.disks(disk.clone(), builder.wal.segment_bytes);
@@ -260,7 +260,7 @@ impl Running {
         let Serving { config, threads, limits, clock, backup_rate, is_joining, .. } = serving;
         let Serving { memory, metrics, registry, pool, .. } = serving;
         memory.as_ref().inspect(|memory| memory.judge_forwarded(&self.member));
-        let pages = self.make_pages(&metrics, registry, pool, space.clone());
+        let pages = self.make_pages(&metrics, registry, (pool, memory.clone()), space.clone());
         let context = Context::new(
             self.member.clone(),
             self.watches.hub(),
@@ -285,14 +285,14 @@ impl Running {
         &mut self,
         metrics: &Arc<Metrics>,
         registry: Registry,
-        pool: BufferPool,
+        (pool, memory): (BufferPool, Option<Memory>),
         space: Arc<Space>,
     ) -> Pages {
         let (member, hub) = (self.member.clone(), self.watches.hub());
         let changes = metrics.events.leader_changes.clone();
         self.peers.spawn(follow_leaders(member.watch_status(), changes));
         let checks_done = self.checks_done.clone();
-        let sources = Sources { member, hub, pool, space, checks_done };
+        let sources = Sources { member, hub, pool, memory, space, checks_done };
         let (pages, renderer) = Pages::new(metrics.clone(), registry, sources);
         self.metrics.spawn(renderer.run(self.closing.subscribe()));
         pages

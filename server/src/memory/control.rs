@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kvorum_disk::Disk;
 use kvorum_heap::{Change, ChangeError, Heap, HeapError, ProfileError, Readings, Settings, Target};
+use kvorum_pool::BufferPool;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -82,6 +83,7 @@ pub(crate) struct Memory(Arc<Inner>);
 struct Inner {
     heap: Heap,
     machine: Machine,
+    pool: BufferPool,
     ceiling: Ceiling,
     watched: Arc<Watched>,
     disk: Arc<dyn Disk>,
@@ -104,11 +106,12 @@ impl Memory {
     pub(crate) fn of(
         builder: &Builder,
         disk: &Arc<dyn Disk>,
+        pool: &BufferPool,
     ) -> Result<Option<(Memory, Keeper)>, MemoryError> {
         let Some(heap) = builder.heap.clone() else { return Ok(None) };
         let place = (disk.clone(), builder.config.data_dir.clone());
         let name = format!("{}heap", builder.thread_name_prefix);
-        Memory::open(heap, &builder.config.memory, place, (name, Box::new(|| {}))).map(Some)
+        Memory::open(heap, &builder.config.memory, place, (name, pool.clone())).map(Some)
     }
 
     /// Applies flags and file, and starts the keeper.
@@ -116,7 +119,7 @@ impl Memory {
         heap: Heap,
         flags: &Settings,
         (disk, data_dir): (Arc<dyn Disk>, PathBuf),
-        (name, trim): (String, Box<dyn Fn() + Send>),
+        (name, pool): (String, BufferPool),
     ) -> Result<(Memory, Keeper), MemoryError> {
         let machine = Machine::default();
         let persisted = file::read(&*disk, &data_dir)?;
@@ -125,14 +128,24 @@ impl Memory {
         heap.change(&changed(&settings, &rules))?;
         let (ceiling, watched) = (Ceiling::default(), Arc::<Watched>::default());
         ceiling.set_hard_limit(rules.hard_limit_bytes);
-        let own = Own { heap: heap.clone(), machine: machine.clone(), trim };
+        let own = Own { heap: heap.clone(), machine: machine.clone(), pool: pool.clone() };
         let steps = Steps::new(own, ceiling.clone(), watched.clone(), std::time::Instant::now());
         let (rules, rules_seen) = watch::channel(rules);
         let keeper = Keeper::start(steps, rules_seen, name).map_err(MemoryError::Thread)?;
         let standing = Mutex::new(Standing { settings, persisted });
         let changes = Mutex::new(());
-        let inner =
-            Inner { heap, machine, ceiling, watched, disk, data_dir, rules, changes, standing };
+        let inner = Inner {
+            heap,
+            machine,
+            pool,
+            ceiling,
+            watched,
+            disk,
+            data_dir,
+            rules,
+            changes,
+            standing,
+        };
         Ok((Memory(Arc::new(inner)), keeper))
     }
 
@@ -215,10 +228,13 @@ impl Memory {
         file::write(&*self.0.disk, &self.0.data_dir, settings).map_err(MemoryError::NotPersisted)
     }
 
-    /// Gives freed pages back; what the process had before and after it.
+    /// Gives freed pages back, and with those of all arenas the buffers that lie idle; what the process had before and after it.
     pub(crate) fn purge(&self, target: Target) -> Result<(u64, u64), MemoryError> {
         let resident = || self.0.machine.resident_bytes().unwrap_or(0);
         let before = resident();
+        if target == Target::All {
+            self.0.pool.trim();
+        }
         let purged = self.0.heap.purge(target);
         let after = resident();
         if !matches!(purged, Err(HeapError::Change(_))) {

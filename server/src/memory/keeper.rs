@@ -16,6 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use kvorum_heap::{Heap, Target};
+use kvorum_pool::BufferPool;
 use tokio::runtime;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -164,7 +165,7 @@ impl<P: Process> Steps<P> {
 pub(super) struct Own {
     pub(super) heap: Heap,
     pub(super) machine: Machine,
-    pub(super) trim: Box<dyn Fn() + Send>,
+    pub(super) pool: BufferPool,
 }
 
 impl Process for Own {
@@ -173,7 +174,7 @@ impl Process for Own {
     }
 
     fn purge(&mut self) -> Result<(), String> {
-        (self.trim)();
+        self.pool.trim();
         self.heap.purge(Target::All).map_err(|error| error.to_string())
     }
 }

@@ -22,6 +22,7 @@ mod rules;
 pub(crate) use ceiling::{Ceiling, Grant, LARGE_BYTES};
 pub use control::MemoryError;
 pub(crate) use control::{Memory, State, Wish};
+pub(crate) use figures::PurgeFigures;
 pub use file::SettingsFileError;
 pub(crate) use keeper::Keeper;
 pub(crate) use restart::restart_if_wanted;

@@ -17,6 +17,7 @@
 mod calls;
 mod disk;
 mod events;
+mod heap;
 mod page;
 mod port;
 mod process;

@@ -79,7 +79,7 @@ impl Pages {
         sources: Sources,
     ) -> (Pages, Renderer) {
         let (asking, asked) = mpsc::channel(WAITING_MAX);
-        let readings = Readings::new(&mut registry);
+        let readings = Readings::new(&mut registry, &sources);
         let pages = Pages { asking, metrics: metrics.clone() };
         (pages, Renderer { asked, metrics, registry, readings, sources, last: None })
     }

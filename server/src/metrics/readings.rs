@@ -8,9 +8,11 @@ use kvorum_pool::BufferPool;
 use kvorum_watch::Hub;
 
 use super::Metrics;
+use super::heap::Heap;
 use super::process::ProcessReadings;
 use crate::CoreMember;
 use crate::corruption::ChecksDone;
+use crate::memory::Memory;
 use crate::space::Space;
 use crate::version::VERSIONS;
 
@@ -19,6 +21,8 @@ pub(crate) struct Sources {
     pub(crate) member: CoreMember,
     pub(crate) hub: Hub,
     pub(crate) pool: BufferPool,
+    /// Of the process, if its memory is ours.
+    pub(crate) memory: Option<Memory>,
     pub(crate) space: Arc<Space>,
     pub(crate) checks_done: Arc<ChecksDone>,
 }
@@ -30,6 +34,7 @@ pub(super) struct Readings {
     watches: Watches,
     log: Log,
     pool: Pool,
+    heap: Option<Heap>,
     process: Process,
     snapshot_bytes: Counter,
     snapshot_sent_bytes: Counter,
@@ -38,13 +43,14 @@ pub(super) struct Readings {
 }
 
 impl Readings {
-    pub(super) fn new(registry: &mut Registry) -> Readings {
+    pub(super) fn new(registry: &mut Registry, sources: &Sources) -> Readings {
         Readings {
             raft: Raft::new(registry),
             store: Store::new(registry),
             watches: Watches::new(registry),
             log: Log::new(registry),
             pool: Pool::new(registry),
+            heap: sources.memory.is_some().then(|| Heap::new(registry)),
             process: Process::new(registry),
             snapshot_bytes: registry.counter(
                 "kvorum_snapshot_bytes_total",
@@ -73,6 +79,9 @@ impl Readings {
         self.watches.take(&sources.hub);
         self.log.take(&sources.member);
         self.pool.take(&sources.pool);
+        if let (Some(heap), Some(memory)) = (&self.heap, &sources.memory) {
+            heap.take(memory);
+        }
         self.process.take();
         let traffic = sources.member.snapshot_traffic();
         self.snapshot_bytes.raise_to(traffic.bytes);

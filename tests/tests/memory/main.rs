@@ -1,7 +1,9 @@
 //! Memory of members: what an operator reads and sets, what outlives a restart, and what happens at the limit.
 
+mod commands;
 mod embedded;
 mod flood;
+mod metrics;
 mod settings;
 
 use kvorum_client::{Client, Config};
