@@ -260,7 +260,8 @@ impl Running {
         let Serving { config, threads, limits, clock, backup_rate, is_joining, .. } = serving;
         let Serving { memory, metrics, registry, pool, .. } = serving;
         memory.as_ref().inspect(|memory| memory.judge_forwarded(&self.member));
-        let pages = self.make_pages(&metrics, registry, (pool, memory.clone()), space.clone());
+        let pages =
+            self.make_pages(&metrics, registry, (pool.clone(), memory.clone()), space.clone());
         let context = Context::new(
             self.member.clone(),
             self.watches.hub(),
@@ -271,6 +272,7 @@ impl Running {
             (metrics, pages),
         )
         .with_backup_rate(backup_rate)
+        .with_pool(pool)
         .with_memory(memory);
         let context = Arc::new(context);
         let closing = self.closing.clone();

@@ -103,7 +103,7 @@ pub use errors::{
 pub use founding::{FoundError, Founding, found};
 pub use leases::TimeToLive;
 pub use member::Member;
-pub use proposals::Admission;
+pub use proposals::{Admission, BatchName, encode_entry};
 pub use runtime::{Runtime, TokioRuntime};
 pub use settings::{InitialMember, Limits, Settings, Start};
 pub use status::{Leadership, Status};

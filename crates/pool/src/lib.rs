@@ -1,4 +1,4 @@
-//! Byte buffers in four size classes that are used again instead of being freed, bounded in the bytes that lie idle.
+//! Byte buffers in twelve size classes that are used again instead of being freed, bounded in the bytes that lie idle.
 //!
 //! This crate must never know who borrows a buffer or what is in it.
 //!
@@ -18,4 +18,4 @@ mod buffer;
 mod pool;
 
 pub use buffer::Buffer;
-pub use pool::{BufferPool, CLASS_BYTES, PoolStats};
+pub use pool::{BufferPool, CLASS_BYTES, ClassStats, PoolStats};

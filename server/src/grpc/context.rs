@@ -11,6 +11,7 @@ use kvorum_consensus::{
 use kvorum_machine::{Alarm, AlarmKind, Defragmenter, MachineReader, Member, RangeError};
 use kvorum_mvcc as mvcc;
 use kvorum_mvcc::{HashResult, StoreError, View};
+use kvorum_pool::BufferPool;
 use kvorum_proto::entry::CommandKind;
 use kvorum_proto::errors::EtcdError;
 use kvorum_proto::wire::ResponseHeader;
@@ -73,6 +74,8 @@ pub(crate) struct Context {
     defragmentations: Turns<Result<(), CallError>>,
     memory: Option<Memory>,
     ceiling: Ceiling,
+    /// Of answers.
+    pool: BufferPool,
     metrics: Arc<Metrics>,
     pages: Pages,
     /// In the order of [`SERVED`].
@@ -116,6 +119,7 @@ impl Context {
             defragmentations: Turns::default(),
             memory: None,
             ceiling: Ceiling::default(),
+            pool: BufferPool::new(0),
             methods: methods(&metrics),
             metrics,
             pages,
@@ -127,11 +131,21 @@ impl Context {
         Context { backup_rate, ..self }
     }
 
+    /// The same, with answers written to buffers of `pool`.
+    pub(crate) fn with_pool(self, pool: BufferPool) -> Context {
+        Context { pool, ..self }
+    }
+
     /// The same, in a process whose memory is ours.
     pub(crate) fn with_memory(self, memory: Option<Memory>) -> Context {
         let ceiling = memory.as_ref().map(|memory| memory.ceiling().clone()).unwrap_or_default();
         let receiving = self.receiving.under(ceiling.clone());
         Context { memory, ceiling, receiving, ..self }
+    }
+
+    /// What long answers are written to.
+    pub(super) fn pool(&self) -> &BufferPool {
+        &self.pool
     }
 
     /// The memory of the process, if it is ours.

@@ -13,7 +13,7 @@ use prost::Message;
 use tokio::task::spawn_blocking;
 
 use super::context::Context;
-use super::reply::frame;
+use super::reply::frame_pooled;
 use crate::errors::CallError;
 use crate::memory::{Grant, LARGE_BYTES};
 
@@ -157,7 +157,7 @@ async fn answer_elsewhere<M: Message + 'static>(
     run_elsewhere(context, move |context| {
         let message = work(context)?;
         grant.grow_now(answer_bytes(message.encoded_len()))?;
-        let framed = frame(&message);
+        let framed = frame_pooled(context.pool(), &message);
         grant.settle();
         framed
     })
@@ -171,7 +171,7 @@ pub(super) async fn encode<M: Message + 'static>(
 ) -> Result<Bytes, CallError> {
     let bytes = message.encoded_len();
     if bytes <= LARGE_BYTES {
-        return frame(&message);
+        return frame_pooled(context.pool(), &message);
     }
     let granted = async {
         let grant = context.ceiling().grant(answer_bytes(bytes)).await?;
@@ -187,7 +187,7 @@ pub(super) async fn encode_applied<M: Message + 'static>(
 ) -> Result<Bytes, CallError> {
     let bytes = message.encoded_len();
     if bytes <= LARGE_BYTES {
-        return frame(&message);
+        return frame_pooled(context.pool(), &message);
     }
     let grant = context.ceiling().grant_unasked(answer_bytes(bytes));
     Box::pin(encode_granted(context, grant, bytes, message)).await
@@ -199,8 +199,8 @@ async fn encode_granted<M: Message + 'static>(
     bytes: usize,
     message: M,
 ) -> Result<Bytes, CallError> {
-    let encode = move |_: &Context| {
-        let framed = frame(&message);
+    let encode = move |context: &Context| {
+        let framed = frame_pooled(context.pool(), &message);
         grant.settle();
         framed
     };

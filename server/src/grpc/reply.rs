@@ -9,6 +9,7 @@ use futures_util::Stream;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
+use kvorum_pool::BufferPool;
 use prost::Message;
 use tonic::Status;
 
@@ -29,6 +30,16 @@ pub(super) fn frame(message: &impl Message) -> Result<Bytes, CallError> {
     message.encode_raw(&mut framed);
     debug_assert_eq!(framed.len(), PREFIX_BYTES + bytes, "a message's length was miscounted");
     Ok(framed.freeze())
+}
+
+/// The same in a buffer of `pool`, for answers that may be long.
+pub(super) fn frame_pooled(pool: &BufferPool, message: &impl Message) -> Result<Bytes, CallError> {
+    let bytes = message.encoded_len();
+    let prefix = prefix(bytes)?;
+    Ok(pool.build(PREFIX_BYTES + bytes, |mut into| {
+        into.put_slice(&prefix);
+        message.encode_raw(&mut into);
+    }))
 }
 
 /// What stands before a message of so many bytes.

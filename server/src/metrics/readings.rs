@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kvorum_consensus::Status;
 use kvorum_metrics::{Counter, Family, FloatGauge, Gauge, Kind, Registry};
-use kvorum_pool::BufferPool;
+use kvorum_pool::{BufferPool, CLASS_BYTES, ClassStats};
 use kvorum_watch::Hub;
 
 use super::Metrics;
@@ -307,41 +307,66 @@ impl Log {
 }
 
 struct Pool {
-    hits: Counter,
-    misses: Counter,
-    returned: Counter,
-    dropped: Counter,
-    held: Gauge,
+    hits: Family<Counter>,
+    misses: Family<Counter>,
+    returned: Family<Counter>,
+    dropped: Family<Counter>,
+    held: Family<Gauge>,
+    high_water: Family<Gauge>,
     held_max: Gauge,
-    high_water: Gauge,
+    all_high_water: Gauge,
 }
 
 impl Pool {
     fn new(registry: &mut Registry) -> Pool {
+        // Every class, and what is of none.
+        let classes = CLASS_BYTES.len() + 1;
+        let label = &["class_bytes"];
+        let mut counters = |name, help| registry.counters(name, help, label, classes);
+        let hits = counters("kvorum_pool_hits_total", "Buffers taken from the pool");
+        let misses = counters("kvorum_pool_misses_total", "Buffers that were allocated");
+        let returned = counters("kvorum_pool_returned_total", "Buffers kept after use");
+        let dropped = counters(
+            "kvorum_pool_dropped_total",
+            "Buffers freed after use: the pool was full, or they were of no class",
+        );
+        let mut gauges = |name, help| registry.gauges(name, help, label, classes);
         Pool {
-            hits: registry.counter("kvorum_pool_hits_total", "Buffers taken from the pool"),
-            misses: registry.counter("kvorum_pool_misses_total", "Buffers that were allocated"),
-            returned: registry.counter("kvorum_pool_returned_total", "Buffers kept after use"),
-            dropped: registry.counter(
-                "kvorum_pool_dropped_total",
-                "Buffers freed after use: the pool was full, or they were of no class",
+            hits,
+            misses,
+            returned,
+            dropped,
+            held: gauges("kvorum_pool_held_bytes", "Bytes of idle buffers"),
+            high_water: gauges(
+                "kvorum_pool_held_bytes_high_water",
+                "The most that was idle of a class so far",
             ),
-            held: registry.gauge("kvorum_pool_held_bytes", "Bytes of idle buffers"),
-            held_max: registry.gauge("kvorum_pool_held_bytes_max", "The most that may be idle"),
-            high_water: registry
-                .gauge("kvorum_pool_held_bytes_high_water", "The most that was idle so far"),
+            held_max: registry
+                .gauge("kvorum_pool_held_bytes_max", "The most that may be idle, of all classes"),
+            all_high_water: registry.gauge(
+                "kvorum_pool_all_held_bytes_high_water",
+                "The most that was idle of all classes at one time",
+            ),
         }
     }
 
     fn take(&self, pool: &BufferPool) {
         let stats = pool.stats();
-        self.hits.raise_to(stats.hits);
-        self.misses.raise_to(stats.misses);
-        self.returned.raise_to(stats.returned);
-        self.dropped.raise_to(stats.dropped);
-        self.held.set(stats.bytes_held);
+        for (bytes, class) in CLASS_BYTES.iter().zip(&stats.classes) {
+            self.take_class(&bytes.to_string(), class);
+        }
+        self.take_class("none", &stats.classless);
         self.held_max.set(stats.bytes_held_max);
-        self.high_water.set(stats.bytes_held_high_water);
+        self.all_high_water.set(stats.bytes_held_high_water);
+    }
+
+    fn take_class(&self, name: &str, class: &ClassStats) {
+        self.hits.with(&[name]).raise_to(class.hits);
+        self.misses.with(&[name]).raise_to(class.misses);
+        self.returned.with(&[name]).raise_to(class.returned);
+        self.dropped.with(&[name]).raise_to(class.dropped);
+        self.held.with(&[name]).set(class.bytes_held);
+        self.high_water.with(&[name]).set(class.bytes_held_high_water);
     }
 }
 

@@ -1,15 +1,17 @@
 //! What an operator types: `kvorumctl heap`.
 
+use std::process::Command;
+
 use kvorum_testkit::{Cluster, executable};
 use serde_json::Value;
-use tokio::process::Command;
 
 /// What a command says, and its code.
 async fn kvorumctl(cluster: &Cluster, words: &[&str]) -> (String, Option<i32>) {
     let controller = executable().with_file_name("kvorumctl");
     let mut command = Command::new(controller);
     command.args(["--endpoints", &cluster.client_urls().join(","), "heap"]).args(words);
-    let done = command.output().await.expect("kvorumctl is built with the workspace");
+    let done = tokio::task::block_in_place(|| command.output());
+    let done = done.expect("kvorumctl is built with the workspace");
     let said = [done.stdout, done.stderr].concat();
     (String::from_utf8_lossy(&said).into_owned(), done.status.code())
 }

@@ -20,22 +20,22 @@ const COMMAND_KIND: u32 = 1;
 const COMMAND_FORMAT: u32 = 2;
 const COMMAND_REQUEST: u32 = 5;
 
-/// The sizes the pool lends.
-const BUFFER_BYTES: [usize; 4] = [4 << 10, 64 << 10, 256 << 10, 1 << 20];
-
 /// More than the framing of one command takes.
 pub(crate) const COMMAND_OVERHEAD_BYTES: usize = 24;
 
-/// Names a batch.
+/// Names a batch: no two have the same name.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BatchName {
-    pub(crate) origin: MemberId,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) sequence: u64,
+pub struct BatchName {
+    /// Who proposed it.
+    pub origin: MemberId,
+    /// In which of its runs.
+    pub incarnation: Incarnation,
+    /// As which of that run's batches.
+    pub sequence: u64,
 }
 
-/// An entry with one batch of these commands.
-pub(crate) fn encode_entry<'a>(
+/// The bytes of an entry with one batch of these commands, each a request as protobuf, in a buffer of the pool.
+pub fn encode_entry<'a>(
     pool: &BufferPool,
     name: BatchName,
     commands: impl Iterator<Item = (CommandKind, &'a Bytes)> + Clone,
@@ -48,7 +48,7 @@ pub(crate) fn encode_entry<'a>(
         + number_len(BATCH_FORMAT, u64::from(BATCH_FORMAT_VERSION));
 
     let entry_len = framed_len(ENTRY_BATCHES, batch_len);
-    build(pool, entry_len, |into| put_batch(name, batch_len, commands, into))
+    pool.build(entry_len, |into| put_batch(name, batch_len, commands, into))
 }
 
 fn put_batch<'a>(
@@ -80,25 +80,11 @@ pub(crate) fn merge(pool: &BufferPool, mut entries: Vec<Bytes>) -> Bytes {
     {
         return only;
     }
-    build(pool, entries.iter().map(Bytes::len).sum(), |into| {
+    pool.build(entries.iter().map(Bytes::len).sum(), |into| {
         for entry in &entries {
             into.put_slice(entry);
         }
     })
-}
-
-/// `len` bytes that `fill` writes, in a pooled buffer if that is at least half full then: the log keeps recent entries by
-/// the bytes they hold, so a small entry in a large buffer would cost memory nobody counts.
-fn build(pool: &BufferPool, len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let class = BUFFER_BYTES.iter().find(|class| len <= **class);
-    if class.is_some_and(|class| len >= class / 2) {
-        let mut buffer = pool.take(len);
-        fill(buffer.as_vec());
-        return buffer.freeze();
-    }
-    let mut plain = Vec::with_capacity(len);
-    fill(&mut plain);
-    Bytes::from(plain)
 }
 
 fn kind_number(kind: CommandKind) -> u64 {

@@ -30,7 +30,8 @@ use kvorum_wal::Log;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use self::encode::{BatchName, encode_entry, merge};
+use self::encode::merge;
+pub use self::encode::{BatchName, encode_entry};
 pub(crate) use self::queue::Answer;
 use self::queue::{
     Answers, Batch, BatchState, FollowersEntry, LeadersRequest, Queue, Request, Taken, Waiter,
