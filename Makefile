@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Rounds of the kill test and of the power test; a few are part of the suite.
 N ?= 1000
 
-.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members outside snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk defragment fuzz metrics-cost clean-peers
+.PHONY: help check fmt-check clippy test doc deny fmt compat bench-peer kill-test power-test watch-faults watch-zero members outside snapshot-kills hash-lists readers churn watch-scale watch-long lease-scale full-disk defragment fuzz metrics-cost memory soak scrapes allocations encode-cost clean-peers
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -113,6 +113,17 @@ fuzz: ## Runs every fuzz target under libFuzzer for N seconds each (N=60; needs 
 
 metrics-cost: ## What a counter, a histogram and a lookup cost; 64 threads and 10 million exact increments.
 	$(CARGO) run --release -p kvorum-metrics --example figures
+
+scrapes: ## 50 scrapes of /metrics a second beside full put load: what either costs the other.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/scrapes
+
+allocations: ## What one put allocates in a leader of three members.
+	$(CARGO) build --release --workspace --bins
+	tests/bench/allocations
+
+encode-cost: ## What the encoding of entries allocates, with pooled buffers and without.
+	$(CARGO) run --release -p kvorum-consensus --example encode
 
 clean-peers: ## Removes what compat and bench-peer fetched.
 	rm -rf .peers
