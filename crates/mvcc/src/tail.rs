@@ -14,6 +14,10 @@ use crate::record::Record;
 
 const CHUNK_CHANGES: u64 = 256;
 
+/// How many bytes of changes below the start the first chunk may go on holding. With more it is replaced by one without
+/// them: 256 large records would otherwise stay until the last of them is written behind.
+const CUT_BYTES_MAX: u64 = 256 << 10;
+
 /// A change in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct TailChange {
@@ -32,6 +36,23 @@ impl TailChange {
 #[derive(Debug)]
 struct Chunk {
     slots: Box<[OnceLock<TailChange>]>,
+}
+
+impl Chunk {
+    fn new() -> Chunk {
+        Chunk { slots: (0..CHUNK_CHANGES).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// How many bytes of changes are in the slots before `place`.
+    fn bytes_before(&self, place: usize) -> u64 {
+        self.slots[..place].iter().filter_map(OnceLock::get).map(TailChange::stored_bytes).sum()
+    }
+
+    /// The same without the changes before `place`.
+    fn without(&self, place: usize) -> Chunk {
+        let kept = self.slots[place..].iter().cloned();
+        Chunk { slots: (0..place).map(|_| OnceLock::new()).chain(kept).collect() }
+    }
 }
 
 /// The changes from `start` up to `end`, as one state sees them.
@@ -84,8 +105,7 @@ impl Tail {
         for change in changes {
             let number = self.end / CHUNK_CHANGES;
             if number >= self.chunks.first + self.chunks.chunks.len() as u64 {
-                let slots = (0..CHUNK_CHANGES).map(|_| OnceLock::new()).collect();
-                Arc::make_mut(&mut self.chunks).chunks.push(Arc::new(Chunk { slots }));
+                Arc::make_mut(&mut self.chunks).chunks.push(Arc::new(Chunk::new()));
             }
             self.bytes_end += change.stored_bytes();
             let slot = self.slot(self.end).expect("the chunk is there");
@@ -95,7 +115,7 @@ impl Tail {
         }
     }
 
-    /// The tail without the changes below `start`, of which there were `bytes` bytes.
+    /// The tail without the changes below `start`, of which there were `bytes` bytes. Older states keep their own.
     pub fn cut_off_before(&mut self, start: u64, bytes: u64) {
         assert!(
             start >= self.start && start <= self.end,
@@ -111,6 +131,16 @@ impl Tail {
             let chunks = Arc::make_mut(&mut self.chunks);
             chunks.chunks.drain(..dropped as usize);
             chunks.first += dropped;
+        }
+        self.shed_first((start % CHUNK_CHANGES) as usize);
+    }
+
+    /// Lets go of the first chunk's changes before `place`, if they are worth it.
+    fn shed_first(&mut self, place: usize) {
+        let Some(first) = self.chunks.chunks.first() else { return };
+        if first.bytes_before(place) > CUT_BYTES_MAX {
+            let shed = Arc::new(first.without(place));
+            Arc::make_mut(&mut self.chunks).chunks[0] = shed;
         }
     }
 
@@ -165,6 +195,35 @@ mod tests {
             is_tombstone: false,
             record: Bytes::from(vec![0; main as usize % 7]),
         }
+    }
+
+    #[test]
+    fn large_changes_are_let_go_of_as_soon_as_they_are_cut_off() {
+        const RECORD_BYTES: usize = 100 << 10;
+        let held = Arc::new(vec![0_u8; RECORD_BYTES]);
+        struct Holder(Arc<Vec<u8>>);
+        impl AsRef<[u8]> for Holder {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let large = |main| TailChange {
+            revision: Revision::new(main, 0),
+            is_tombstone: false,
+            record: Bytes::from_owner(Holder(held.clone())),
+        };
+        let bytes_each = (RECORD_BYTES + ENTRY_BYTES) as u64;
+        // In the middle of a chunk, none of which is full when it is cut off.
+        let mut tail = Tail::new(1000);
+        tail.push((0..12).map(large));
+        let pinned = tail.clone();
+        tail.cut_off_before(1010, 10 * bytes_each);
+        assert_eq!(Arc::strong_count(&held), 1 + 12, "the older state has all");
+        drop(pinned);
+        assert_eq!(Arc::strong_count(&held), 1 + 2);
+        tail.push((12..14).map(large));
+        let revisions: Vec<_> = tail.changes(0).map(|stored| stored.revision.main).collect();
+        assert_eq!((revisions, tail.bytes()), (vec![10, 11, 12, 13], 4 * bytes_each));
     }
 
     #[test]
